@@ -1,0 +1,4 @@
+//! plexcache.
+
+pub mod paths;
+pub mod secret;
