@@ -1,0 +1,137 @@
+//! What is wanted, and why: the words that selection, plan, history and report share.
+//!
+//! Pure data. A [`Want`] names the files of one unit by map and media path, never by title, and
+//! carries every reason for it; its [`Rank`] orders wants totally, so that the same answers of Plex
+//! always give the same order.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::paths::MediaPath;
+
+/// A file on any tier: the map (by its `plex` folder) and the path below the map's roots.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FileKey {
+    pub map: String,
+    pub path: MediaPath,
+}
+
+impl fmt::Display for FileKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.path.as_str())
+    }
+}
+
+/// Where a want comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    OnDeck,
+    NextEpisode,
+    Playing,
+    Watchlist,
+    FriendWatchlist,
+    Rss,
+    RecentlyAdded,
+    Playlist,
+    Collection,
+    Pin,
+}
+
+impl Source {
+    /// As a person reads it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::OnDeck => "on deck",
+            Self::NextEpisode => "next episode",
+            Self::Playing => "playing",
+            Self::Watchlist => "watchlist",
+            Self::FriendWatchlist => "friend's watchlist",
+            Self::Rss => "feed",
+            Self::RecentlyAdded => "recently added",
+            Self::Playlist => "playlist",
+            Self::Collection => "collection",
+            Self::Pin => "pinned",
+        }
+    }
+}
+
+/// One source, and the user it was read for where there is one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Reason {
+    pub source: Source,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.user {
+            Some(user) => write!(f, "{}: {user}", self.source.words()),
+            None => f.write_str(self.source.words()),
+        }
+    }
+}
+
+/// How urgently a unit is wanted. The smaller, the sooner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rank {
+    pub class: Class,
+    /// How many episodes ahead, or the position in a list.
+    pub step: u32,
+    /// When it, or its show, was last watched (seconds since the epoch); the more recent, the sooner.
+    pub recency: Reverse<i64>,
+}
+
+/// The coarse order of wants; see design notes, "Rank".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    Pin,
+    /// The next episodes of what is playing now.
+    Playing,
+    OnDeck,
+    /// Next +1, next +2, … of every user and show; `step` says which.
+    Next,
+    Watchlist,
+    Playlist,
+    Collection,
+    RecentlyAdded,
+}
+
+/// What one read from Plex wants of one unit: all parts of one version of a movie or an episode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// All parts in the order of play, at least one. The first one names the unit.
+    pub parts: Vec<FileKey>,
+    /// As people know it: `Severance S02E04`, `Dune: Part Two (2024)`.
+    pub title: String,
+    /// Plex's name of the item; `None` for a pinned path that Plex was not asked about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rating_key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_id: Option<String>,
+    /// When Plex last changed what it knows of the item, seconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<i64>,
+    /// The show an episode belongs to: episodes of one show are cached without gaps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub show: Option<String>,
+    pub rank: Rank,
+    pub reasons: BTreeSet<Reason>,
+}
+
+impl Want {
+    /// What names the unit: its first part.
+    pub fn unit(&self) -> &FileKey {
+        self.parts.first().expect("a want has at least one part")
+    }
+
+    /// Total order: rank, then title, then path.
+    pub fn cmp_rank(&self, other: &Self) -> Ordering {
+        (self.rank, &self.title, self.unit()).cmp(&(other.rank, &other.title, other.unit()))
+    }
+}
