@@ -1,4 +1,9 @@
-//! plexcache.
-
+pub mod config;
+pub mod exit;
+pub mod history;
 pub mod paths;
+pub mod plan;
 pub mod secret;
+pub mod select;
+pub mod state;
+pub mod tier;

@@ -1,0 +1,182 @@
+//! What the history amounts to: what is cached now, what was cut short, what the runs did last.
+//!
+//! Derived from the records alone and made again from them when the saved copy is absent, damaged or
+//! not of this history. Applying a record is total: whatever a damaged or foreign history says, the
+//! index follows without panicking, and nothing that it says is believed without a look at the disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::Utf8PathBuf;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::journal::Mark;
+use super::record::{Ended, Event, MadeFolder, Outcome, Record, RunFinished, RunStarted};
+use crate::paths::MediaPath;
+use crate::plan::{Action, Cached, Kind};
+use crate::select::FileKey;
+use crate::tier::{Fingerprint, KnownRoot};
+
+/// The saved form carries this number; another one means: make it again.
+const FORMAT: u32 = 1;
+
+/// What all records so far amount to.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Index {
+    /// How far into the history it reaches.
+    pub mark: Mark,
+    pub cached: BTreeMap<FileKey, Cached>,
+    /// Begun and not ended, by run and sequence.
+    pub open: BTreeMap<(u64, u32), OpenAction>,
+    /// Files that an undo moved a while ago, and until when they stay where it put them.
+    pub holds: BTreeMap<FileKey, Hold>,
+    pub roots: BTreeMap<Utf8PathBuf, KnownRoot>,
+    pub made: BTreeSet<(Utf8PathBuf, MediaPath)>,
+    pub next_run: u64,
+    pub last_run: Option<LastRun>,
+}
+
+/// An action that a crash cut short.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpenAction {
+    pub temp: String,
+    pub action: Action,
+    pub published: Option<(Fingerprint, Option<String>)>,
+}
+
+/// Where an undo put a file, and until when it stays there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    pub kind: Kind,
+    pub until: Timestamp,
+}
+
+/// The newest run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastRun {
+    pub run: u64,
+    pub command: String,
+    pub started: Timestamp,
+    /// `None` when it was killed.
+    pub finished: Option<(Timestamp, RunFinished)>,
+    /// Until when what it moves is held, counted from its actions.
+    hold_seconds: Option<i64>,
+}
+
+impl Index {
+    /// Takes one more record into account.
+    pub fn apply(&mut self, record: &Record) {
+        self.next_run = self.next_run.max(record.run.saturating_add(1));
+        match &record.event {
+            Event::RunStarted(started) => self.start(record, started),
+            Event::Root(root) => {
+                self.roots.insert(root.path.clone(), root.clone());
+            }
+            Event::Intent { seq, temp, action } => {
+                let open = OpenAction { temp: temp.clone(), action: action.clone(), published: None };
+                self.open.insert((record.run, *seq), open);
+            }
+            Event::Published { seq, copy, checksum } => {
+                if let Some(open) = self.open.get_mut(&(record.run, *seq)) {
+                    open.published = Some((*copy, checksum.clone()));
+                }
+            }
+            Event::Made { folders, .. } => {
+                self.made.extend(folders.iter().map(|MadeFolder { root, path }| (root.clone(), path.clone())));
+            }
+            Event::Ended(ended) => self.end(record, ended),
+            Event::RunFinished(finished) => {
+                if let Some(last) = self.last_run.as_mut().filter(|last| last.run == record.run) {
+                    last.finished = Some((record.t, finished.clone()));
+                }
+            }
+            Event::Unknown => {}
+        }
+    }
+
+    fn start(&mut self, record: &Record, started: &RunStarted) {
+        // What no longer holds is let go of here, so that the index does not grow with the years.
+        self.holds.retain(|_, hold| hold.until > record.t);
+        self.last_run = Some(LastRun {
+            run: record.run,
+            command: started.command.clone(),
+            started: record.t,
+            finished: None,
+            hold_seconds: started.hold_seconds,
+        });
+    }
+
+    fn end(&mut self, record: &Record, ended: &Ended) {
+        for folder in &ended.unmade {
+            self.made.remove(&(folder.root.clone(), folder.path.clone()));
+        }
+        let Some(open) = self.open.remove(&(record.run, ended.seq)) else { return };
+        if ended.result != Outcome::Done {
+            return;
+        }
+        let mut action = open.action;
+        let key = action.key();
+        let hold = self.last_run.as_ref().filter(|last| last.run == record.run).and_then(|last| last.hold_seconds);
+        match hold.and_then(|s| record.t.checked_add(SignedDuration::from_secs(s)).ok()) {
+            Some(until) => self.holds.insert(key.clone(), Hold { kind: action.kind, until }),
+            None => self.holds.remove(&key),
+        };
+        match action.kind {
+            Kind::Evict => {
+                self.cached.remove(&key);
+            }
+            Kind::Cache => {
+                action.array = ended.array.or(action.array);
+                action.copy = ended.copy;
+                action.checksum.clone_from(&ended.checksum);
+                self.cached.insert(key, Cached { action, run: record.run, at: record.t });
+            }
+        }
+    }
+}
+
+/// How an index is saved: JSON has no maps by structures.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Saved {
+    format: u32,
+    mark: Mark,
+    cached: Vec<Cached>,
+    open: Vec<(u64, u32, OpenAction)>,
+    holds: Vec<(FileKey, Hold)>,
+    roots: Vec<KnownRoot>,
+    made: Vec<(Utf8PathBuf, MediaPath)>,
+    next_run: u64,
+    last_run: Option<LastRun>,
+}
+
+impl From<&Index> for Saved {
+    fn from(index: &Index) -> Self {
+        Self {
+            format: FORMAT,
+            mark: index.mark,
+            cached: index.cached.values().cloned().collect(),
+            open: index.open.iter().map(|((run, seq), open)| (*run, *seq, open.clone())).collect(),
+            holds: index.holds.iter().map(|(key, hold)| (key.clone(), *hold)).collect(),
+            roots: index.roots.values().cloned().collect(),
+            made: index.made.iter().cloned().collect(),
+            next_run: index.next_run,
+            last_run: index.last_run.clone(),
+        }
+    }
+}
+
+impl Saved {
+    /// The index, when it was saved by a release that means the same by it.
+    pub(super) fn restore(self) -> Option<Index> {
+        (self.format == FORMAT).then(|| Index {
+            mark: self.mark,
+            cached: self.cached.into_iter().map(|cached| (cached.action.key(), cached)).collect(),
+            open: self.open.into_iter().map(|(run, seq, open)| ((run, seq), open)).collect(),
+            holds: self.holds.into_iter().collect(),
+            roots: self.roots.into_iter().map(|root| (root.path.clone(), root)).collect(),
+            made: self.made.into_iter().collect(),
+            next_run: self.next_run,
+            last_run: self.last_run,
+        })
+    }
+}

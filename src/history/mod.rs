@@ -1,0 +1,117 @@
+//! What was done, on disk: the truth of the program.
+//!
+//! Owns `history.jsonl` (append-only, see [`record`]) and the index derived from it. The order of
+//! every change rests on this module: an intent is on disk before a file is touched, an outcome only
+//! after the effect is durable. When a record cannot be written, nothing more is changed.
+
+mod index;
+mod journal;
+pub mod record;
+mod runs;
+mod undo;
+
+use jiff::Timestamp;
+
+use index::Saved;
+pub use index::{Hold, Index, LastRun, OpenAction};
+pub use journal::HistoryError;
+use journal::{Journal, Mark};
+use record::{Event, Record, VERSION};
+pub use runs::{Run, RunAction, runs};
+pub use undo::{UndoError, UndoPlan, plan_undo};
+
+use crate::state::StateDir;
+
+/// The name of the saved index.
+const INDEX: &str = "index.json";
+
+/// Reads what the history amounts to, without changing anything.
+///
+/// # Errors
+/// The history is damaged or cannot be read.
+pub fn load(state: &StateDir) -> Result<Index, HistoryError> {
+    let mut index = state.read::<Saved>(INDEX).and_then(Saved::restore).unwrap_or_default();
+    let mark = index.mark;
+    if let Some(end) = journal::read(state, mark, |record| index.apply(&record))? {
+        index.mark = end;
+        return Ok(index);
+    }
+    tracing::debug!("the index is not of this history; reading all of it");
+    let mut index = Index::default();
+    let end = journal::read(state, Mark::default(), |record| index.apply(&record))?;
+    index.mark = end.unwrap_or_default();
+    Ok(index)
+}
+
+/// Hands every record to `each`, oldest first.
+///
+/// # Errors
+/// The history is damaged or cannot be read.
+pub fn read_all(state: &StateDir, each: impl FnMut(Record)) -> Result<(), HistoryError> {
+    journal::read(state, Mark::default(), each).map(drop)
+}
+
+/// The history of a changing run. The caller holds the state's lock.
+#[derive(Debug)]
+pub struct History {
+    state: StateDir,
+    journal: Journal,
+    index: Index,
+    run: u64,
+    /// Written with the first record that matters, so that a run is never recorded without its start.
+    start: Option<Event>,
+    /// Bytes of a torn last line that were put aside.
+    pub torn: u64,
+}
+
+impl History {
+    /// Opens the history for a new run, which is recorded once it records something.
+    ///
+    /// # Errors
+    /// The history is damaged, or cannot be read or written.
+    pub fn open(state: &StateDir, start: record::RunStarted) -> Result<Self, HistoryError> {
+        let (journal, torn) = Journal::open(state)?;
+        let index = load(state)?;
+        let run = index.next_run.max(1);
+        Ok(Self { state: state.clone(), journal, index, run, start: Some(Event::RunStarted(start)), torn })
+    }
+
+    /// The number of this run.
+    pub fn run(&self) -> u64 {
+        self.run
+    }
+
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Records `event` for this run; on disk when it returns.
+    ///
+    /// # Errors
+    /// Nothing may be changed any more.
+    pub fn record(&mut self, event: Event) -> Result<(), HistoryError> {
+        self.record_for(self.run, event)
+    }
+
+    /// Records `event` for `run`, which may be an earlier one that is being settled.
+    ///
+    /// # Errors
+    /// Nothing may be changed any more.
+    pub fn record_for(&mut self, run: u64, event: Event) -> Result<(), HistoryError> {
+        let t = Timestamp::now();
+        let start = self.start.take().map(|event| Record { v: VERSION, run: self.run, t, event });
+        let records: Vec<Record> = start.into_iter().chain([Record { v: VERSION, run, t, event }]).collect();
+        self.index.mark = self.journal.append(&records)?;
+        for record in &records {
+            self.index.apply(record);
+        }
+        Ok(())
+    }
+
+    /// Saves the index. Losing it costs time, nothing else.
+    pub fn save_index(&self) {
+        if let Err(error) = self.state.write(INDEX, &Saved::from(&self.index)) {
+            tracing::warn!("cannot save {}: {error}; it will be made again", self.state.file(INDEX));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Which files an undo has to put back, and to which tier. Pure.
+//!
+//! An undo is never a replay: for every file that the chosen runs touched it works out where the file
+//! was before the first of them, and what would bring it back there. A file that a later run has
+//! touched since is left alone. Whether the files themselves are still what they were is asked again
+//! at the disk, by the planner of the command and by the executor.
+
+use std::collections::BTreeMap;
+
+use super::index::Index;
+use super::runs::{Run, RunAction};
+use crate::plan::{Action, EvictWhy, Kind, Skip, Why};
+use crate::select::FileKey;
+
+/// What an undo would do, before the disk is looked at.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct UndoPlan {
+    /// The runs it takes back, newest first.
+    pub runs: Vec<u64>,
+    /// Newest first.
+    pub actions: Vec<Action>,
+    pub skipped: Vec<Skip>,
+}
+
+/// Why there is nothing to take back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UndoError {
+    #[error("there is no run {0} in the history")]
+    NoSuchRun(u64),
+    #[error("run {run} was taken back by run {by} already; to do it again: plexcache undo {by}")]
+    AlreadyUndone { run: u64, by: u64 },
+    #[error("run {0} changed nothing")]
+    NothingDone(u64),
+    #[error("nothing to undo")]
+    Nothing,
+}
+
+/// Plans to take back `chosen`, or else the newest `last` runs that are not undone. An undo is only
+/// taken back when it is named.
+///
+/// # Errors
+/// [`UndoError`] says why there is nothing to do.
+pub fn plan_undo(runs: &[Run], index: &Index, chosen: Option<u64>, last: usize) -> Result<UndoPlan, UndoError> {
+    let taken_back: Vec<&Run> = if let Some(number) = chosen {
+        let run = runs.iter().find(|run| run.run == number).ok_or(UndoError::NoSuchRun(number))?;
+        if let Some(by) = run.undone_by {
+            return Err(UndoError::AlreadyUndone { run: number, by });
+        }
+        if !run.has_done_actions() {
+            return Err(UndoError::NothingDone(number));
+        }
+        vec![run]
+    } else {
+        let standing = |run: &&Run| run.undone_by.is_none() && run.started.undo_of.is_empty();
+        runs.iter().rev().filter(standing).filter(|run| run.has_done_actions()).take(last).collect()
+    };
+    if taken_back.is_empty() {
+        return Err(UndoError::Nothing);
+    }
+    let last_touch = last_touch(runs);
+    let mut plan = UndoPlan { runs: taken_back.iter().map(|run| run.run).collect(), ..UndoPlan::default() };
+    for (key, oldest) in oldest_actions(&taken_back) {
+        let Some((by, newest)) = last_touch.get(&key) else { continue };
+        if !plan.runs.contains(by) {
+            plan.skipped.push(skip(oldest, Why::Changed, format!("run {by} has touched it since")));
+            continue;
+        }
+        match (oldest.action.kind, index.cached.get(&key)) {
+            (Kind::Cache, Some(cached)) => {
+                let mut action = cached.action.clone();
+                action.kind = Kind::Evict;
+                action.evict_why = Some(EvictWhy::Undo);
+                plan.actions.push(action);
+            }
+            (Kind::Evict, None) => plan.actions.push(cache_again(newest)),
+            // Where it was before the runs is where it is.
+            (Kind::Cache, None) | (Kind::Evict, Some(_)) => {}
+        }
+    }
+    Ok(plan)
+}
+
+/// For every file that the runs (newest first) touched, the oldest done action on it: its kind tells
+/// where the file was before. In the order of the newest action on each file, newest first.
+fn oldest_actions<'a>(taken_back: &[&'a Run]) -> Vec<(FileKey, &'a RunAction)> {
+    let mut place = BTreeMap::new();
+    let mut oldest: Vec<(FileKey, &RunAction)> = Vec::new();
+    let newest_first = taken_back.iter().flat_map(|run| run.actions.iter().rev()).filter(|action| action.is_done());
+    for action in newest_first {
+        let key = action.action.key();
+        match place.get(&key) {
+            Some(at) => {
+                let known: &mut (FileKey, &RunAction) = &mut oldest[*at];
+                known.1 = action;
+            }
+            None => {
+                place.insert(key.clone(), oldest.len());
+                oldest.push((key, action));
+            }
+        }
+    }
+    oldest
+}
+
+/// The caching that takes an eviction back: from where the eviction left the file, and only if it is
+/// still what the eviction left.
+fn cache_again(evicted: &RunAction) -> Action {
+    let mut action = evicted.action.clone();
+    action.kind = Kind::Cache;
+    action.evict_why = None;
+    action.copy = None;
+    action.checksum = None;
+    if let Some(ended) = &evicted.ended {
+        action.array = ended.array.or(action.array);
+        action.array_root = ended.array_root.clone().unwrap_or(action.array_root);
+    }
+    if let Some(array) = action.array {
+        action.size = array.size;
+    }
+    action
+}
+
+fn skip(of: &RunAction, why: Why, detail: String) -> Skip {
+    let action = &of.action;
+    Skip {
+        kind: if action.kind == Kind::Cache { Kind::Evict } else { Kind::Cache },
+        map: action.map.clone(),
+        path: action.path.as_str().to_owned(),
+        unit: action.unit.as_str().to_owned(),
+        title: action.title.clone(),
+        array_path: Some(action.array_path()),
+        cache_path: Some(action.cache_path()),
+        size: action.size,
+        why,
+        detail,
+        reasons: action.reasons.clone(),
+    }
+}
+
+/// The newest done action on each file, and its run.
+fn last_touch(runs: &[Run]) -> BTreeMap<FileKey, (u64, &RunAction)> {
+    let actions = runs.iter().flat_map(|run| run.actions.iter().map(move |action| (run.run, action)));
+    actions.filter(|(_, action)| action.is_done()).map(|(run, action)| (action.action.key(), (run, action))).collect()
+}

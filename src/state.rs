@@ -1,0 +1,176 @@
+//! The state directory: where it is, who may write it, and how its files are replaced.
+//!
+//! Owns the lock that keeps two changing runs apart and the atomic replacement of the small derived
+//! files (`index.json`, `wants.json`). A derived file that cannot be read counts as absent, with a
+//! warning: it can always be made again. `history.jsonl` is not handled here but in `history/`.
+//! Everything is made for the owner alone (0700, 0600): it tells who watches what.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::{self, AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The largest derived file that is read, in bytes: a bound against a damaged or planted file.
+const MAX_FILE: u64 = 1 << 30;
+
+/// The directory of `state.dir`.
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    path: Utf8PathBuf,
+}
+
+/// Held as long as this value lives; the kernel lets go of it even after a SIGKILL.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Why the lock was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("another run of plexcache holds {0}")]
+    Held(Utf8PathBuf),
+    #[error("cannot use the state directory {path}: {source}")]
+    Io { path: Utf8PathBuf, source: io::Error },
+}
+
+impl StateDir {
+    pub fn new(path: Utf8PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub fn path(&self) -> &Utf8Path {
+        &self.path
+    }
+
+    pub fn file(&self, name: &str) -> Utf8PathBuf {
+        self.path.join(name)
+    }
+
+    /// Makes the directory where it is missing, and takes the lock; waits up to `wait` for it.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] when somebody else has it.
+    pub fn lock(&self, wait: Duration) -> Result<Lock, LockError> {
+        let io = |source: io::Error| LockError::Io { path: self.path.clone(), source };
+        self.create().map_err(io)?;
+        let path = self.file("lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = File::from(fs::openat(CWD, path.as_std_path(), flags, PRIVATE).map_err(|e| io(e.into()))?);
+        let deadline = Instant::now() + wait;
+        loop {
+            match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => sleep(Duration::from_millis(100)),
+                Err(Errno::WOULDBLOCK) => return Err(LockError::Held(path)),
+                Err(error) => return Err(io(error.into())),
+            }
+        }
+    }
+
+    /// Makes the directory and those above it, for the owner alone, and makes it durable.
+    fn create(&self) -> io::Result<()> {
+        let mut missing = Vec::new();
+        let mut at = self.path.as_path();
+        while matches!(fs::statat(CWD, at.as_std_path(), AtFlags::empty()), Err(Errno::NOENT)) {
+            missing.push(at);
+            match at.parent() {
+                Some(parent) if !parent.as_str().is_empty() => at = parent,
+                _ => break,
+            }
+        }
+        for path in missing.into_iter().rev() {
+            match fs::mkdirat(CWD, path.as_std_path(), Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(parent) = path.parent() {
+                sync_dir(parent)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a derived file. `None` when it is absent or of no use; the reason goes to the log.
+    pub fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let path = self.file(name);
+        let text = match read_bounded(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!("cannot read {path}: {error}; it will be made again");
+                return None;
+            }
+        };
+        match serde_json::from_slice(&text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                tracing::warn!("{path} is damaged ({error}); it will be made again");
+                None
+            }
+        }
+    }
+
+    /// Replaces a derived file in one step that survives a power cut: whole old or whole new.
+    pub fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+        let (path, new) = (self.file(name), self.file(&format!("{name}.new")));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mut file = File::from(fs::openat(CWD, new.as_std_path(), flags, PRIVATE)?);
+        file.write_all(&serde_json::to_vec(value)?)?;
+        file.sync_all()?;
+        fs::renameat(CWD, new.as_std_path(), CWD, path.as_std_path())?;
+        sync_dir(&self.path)
+    }
+}
+
+/// Read and write for the owner alone.
+pub(crate) const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// Makes the entries of a directory durable.
+pub(crate) fn sync_dir(path: &Utf8Path) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(fs::fsync(fs::openat(CWD, path.as_std_path(), flags, Mode::empty())?)?)
+}
+
+fn read_bounded(path: &Utf8Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(MAX_FILE).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> (tempfile::TempDir, StateDir) {
+        let tree = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(tree.path().join("a/state")).unwrap();
+        (tree, StateDir::new(path))
+    }
+
+    #[test]
+    fn the_lock_keeps_a_second_one_out_until_it_is_dropped() {
+        let (_tree, state) = state();
+        let lock = state.lock(Duration::ZERO).unwrap();
+        assert!(matches!(state.lock(Duration::ZERO), Err(LockError::Held(_))));
+        drop(lock);
+        assert!(state.lock(Duration::ZERO).is_ok());
+    }
+
+    #[test]
+    fn a_derived_file_that_is_absent_or_damaged_is_none() {
+        let (_tree, state) = state();
+        let _lock = state.lock(Duration::ZERO).unwrap();
+        assert_eq!(state.read::<Vec<u32>>("x.json"), None);
+        state.write("x.json", &[1, 2]).unwrap();
+        assert_eq!(state.read::<Vec<u32>>("x.json"), Some(vec![1, 2]));
+        state.write("x.json", &"other").unwrap();
+        assert_eq!(state.read::<Vec<u32>>("x.json"), None);
+    }
+}
