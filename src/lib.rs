@@ -1,9 +1,12 @@
+pub mod checksum;
 pub mod config;
 pub mod exit;
 pub mod history;
 pub mod paths;
 pub mod plan;
+pub mod report;
 pub mod secret;
 pub mod select;
 pub mod state;
 pub mod tier;
+pub mod transfer;

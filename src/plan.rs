@@ -6,6 +6,7 @@ use camino::Utf8PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::checksum::Checksum;
 use crate::config::Placement;
 use crate::paths::MediaPath;
 use crate::select::{FileKey, Reason, Want};
@@ -74,7 +75,7 @@ pub struct Action {
     pub copy: Option<Fingerprint>,
     /// The checksum of the cached copy, for evictions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checksum: Option<String>,
+    pub checksum: Option<Checksum>,
 }
 
 impl Action {

@@ -11,11 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::journal::Mark;
-use super::record::{Ended, Event, MadeFolder, Outcome, Record, RunFinished, RunStarted};
+use super::record::{Ended, Event, MadeFolder, Outcome, Published, Record, RunFinished, RunStarted};
 use crate::paths::MediaPath;
 use crate::plan::{Action, Cached, Kind};
 use crate::select::FileKey;
-use crate::tier::{Fingerprint, KnownRoot};
+use crate::tier::KnownRoot;
 
 /// The saved form carries this number; another one means: make it again.
 const FORMAT: u32 = 1;
@@ -41,7 +41,7 @@ pub struct Index {
 pub struct OpenAction {
     pub temp: String,
     pub action: Action,
-    pub published: Option<(Fingerprint, Option<String>)>,
+    pub published: Option<Published>,
 }
 
 /// Where an undo put a file, and until when it stays there.
@@ -60,7 +60,7 @@ pub struct LastRun {
     /// `None` when it was killed.
     pub finished: Option<(Timestamp, RunFinished)>,
     /// Until when what it moves is held, counted from its actions.
-    hold_seconds: Option<i64>,
+    pub(super) hold_seconds: Option<i64>,
 }
 
 impl Index {
@@ -76,9 +76,9 @@ impl Index {
                 let open = OpenAction { temp: temp.clone(), action: action.clone(), published: None };
                 self.open.insert((record.run, *seq), open);
             }
-            Event::Published { seq, copy, checksum } => {
+            Event::Published { seq, published } => {
                 if let Some(open) = self.open.get_mut(&(record.run, *seq)) {
-                    open.published = Some((*copy, checksum.clone()));
+                    open.published = Some(*published);
                 }
             }
             Event::Made { folders, .. } => {
@@ -128,7 +128,7 @@ impl Index {
             Kind::Cache => {
                 action.array = ended.array.or(action.array);
                 action.copy = ended.copy;
-                action.checksum.clone_from(&ended.checksum);
+                action.checksum = ended.checksum;
                 self.cached.insert(key, Cached { action, run: record.run, at: record.t });
             }
         }

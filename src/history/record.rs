@@ -8,6 +8,7 @@ use camino::Utf8PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::checksum::Checksum;
 use crate::paths::MediaPath;
 use crate::plan::{Action, Why};
 use crate::tier::{Fingerprint, KnownRoot};
@@ -45,10 +46,8 @@ pub enum Event {
     /// The second copy is complete, durable and under its final name; the first is still untouched.
     Published {
         seq: u32,
-        /// The copy that was made.
-        copy: Fingerprint,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        checksum: Option<String>,
+        #[serde(flatten)]
+        published: Published,
     },
     /// Folders that the action made, written before they are filled.
     Made {
@@ -61,6 +60,15 @@ pub enum Event {
     /// A line of a later release: kept, not understood.
     #[serde(other)]
     Unknown,
+}
+
+/// A second copy that is complete, durable and under its final name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// What it was made from.
+    pub from: Fingerprint,
+    pub copy: Fingerprint,
+    pub checksum: Checksum,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,10 +119,7 @@ pub struct Ended {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<Fingerprint>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checksum: Option<String>,
-    /// Where the array's file went, when not to the root of the intent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub array_root: Option<Utf8PathBuf>,
+    pub checksum: Option<Checksum>,
     /// Folders of ours that were empty and are gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmade: Vec<MadeFolder>,

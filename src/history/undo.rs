@@ -112,7 +112,6 @@ fn cache_again(evicted: &RunAction) -> Action {
     action.checksum = None;
     if let Some(ended) = &evicted.ended {
         action.array = ended.array.or(action.array);
-        action.array_root = ended.array_root.clone().unwrap_or(action.array_root);
     }
     if let Some(array) = action.array {
         action.size = array.size;

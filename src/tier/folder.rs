@@ -135,8 +135,13 @@ impl Folder {
     pub fn parent_of(&self, path: &MediaPath) -> io::Result<Self> {
         match path.parent() {
             Some(parent) => self.folder(&parent),
-            None => Ok(Self { fd: self.fd.try_clone()? }),
+            None => self.again(),
         }
+    }
+
+    /// Another handle on the same directory.
+    pub fn again(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()? })
     }
 
     /// Looks at the directory itself.

@@ -58,6 +58,9 @@ pub struct KnownRoot {
     pub id: Option<String>,
     /// File system type, source and root of its mount; what knows a root without a marker.
     pub mount: String,
+    /// The marker is on disk. While it is being written this is `false`.
+    #[serde(default)]
+    pub marked: bool,
 }
 
 /// What stands in a marker.
@@ -302,7 +305,9 @@ impl Opener<'_> {
         let known = self.known.get(&path);
         let not_the_same = |found: &str| Err(RootError::NotTheSame { path: path.clone(), found: found.to_owned() });
         let is_new = match (known.map(|known| &known.id), &marker) {
-            (Some(Some(id)), Some(marker)) if *id == marker.id => false,
+            // A crash while the marker was being written.
+            (Some(Some(id)), None) if known.is_some_and(|known| !known.marked) && !id.is_empty() => true,
+            (Some(Some(id)), Some(marker)) if *id == marker.id => known.is_some_and(|known| !known.marked),
             _ if self.leniency.changed_roots => true,
             (Some(Some(_)), Some(_)) => return not_the_same("its marker is another one"),
             (Some(Some(_)), None) => return not_the_same("its marker .plexcache-root is missing"),

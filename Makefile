@@ -1,0 +1,70 @@
+# `make` alone prints what there is. DESTDIR and PREFIX work as usual: make install DESTDIR=/tmp/root PREFIX=/usr
+# BINARY names the program to install: make install BINARY=target/x86_64-unknown-linux-musl/release/plexcache
+
+PREFIX = /usr/local
+BINARY = $(or $(CARGO_TARGET_DIR),target)/release/plexcache
+
+bindir  = $(PREFIX)/bin
+datadir = $(PREFIX)/share
+mandir  = $(datadir)/man
+docdir  = $(datadir)/doc/plexcache
+unitdir = $(PREFIX)/lib/systemd/system
+bashdir = $(datadir)/bash-completion/completions
+fishdir = $(datadir)/fish/vendor_completions.d
+# zsh looks into vendor-completions below /usr only (Debian); other systems: zshdir=/usr/share/zsh/site-functions
+zshdir  = $(datadir)/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+
+pages    = $(sort $(wildcard man/*.1 man/*.5 man/*.7))
+examples = $(wildcard examples/config.toml examples/crontab examples/unraid-user-script.sh)
+# Where each page goes: man/plexcache.toml.5 -> man5/plexcache.toml.5
+page_to  = man$(subst .,,$(suffix $(1)))/$(notdir $(1))
+
+.PHONY: help check build static test-fs test-faults demo docs install uninstall
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+check: ## everything a change must pass: format, lints, tests, documentation
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo test --locked
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+
+build: ## the program, optimised, for this machine
+	cargo build --release --locked
+
+static: ## the program as one static file for any x86_64 Linux (musl)
+	packaging/static.sh
+
+test-fs: ## tests on real file systems and mounts; needs root
+	cargo test --locked --test filesystems -- --ignored --test-threads=1
+
+test-faults: ## tests that kill, fill and cut off at every step; needs root
+	cargo test --locked --test faults -- --ignored --test-threads=1
+
+demo: ## the main job, shown on a throw-away library with a stand-in Plex
+	cargo run --release --locked --example demo
+
+docs: ## writes man/ and completions/ anew from the command line's definition
+	UPDATE=1 cargo test --locked --test generated
+
+install: ## program, man pages, completions, systemd units and examples; run `make build` first
+	install -D -m 755 "$(BINARY)" "$(DESTDIR)$(bindir)/plexcache"
+	$(foreach page,$(pages),install -D -m 644 $(page) "$(DESTDIR)$(mandir)/$(call page_to,$(page))" &&) true
+	install -D -m 644 completions/plexcache.bash "$(DESTDIR)$(bashdir)/plexcache"
+	install -D -m 644 completions/_plexcache "$(DESTDIR)$(zshdir)/_plexcache"
+	install -D -m 644 completions/plexcache.fish "$(DESTDIR)$(fishdir)/plexcache.fish"
+	install -d "$(DESTDIR)$(unitdir)"
+	sed 's|/usr/bin/plexcache|$(bindir)/plexcache|' packaging/systemd/plexcache.service > "$(DESTDIR)$(unitdir)/plexcache.service"
+	chmod 644 "$(DESTDIR)$(unitdir)/plexcache.service"
+	install -m 644 packaging/systemd/plexcache.timer "$(DESTDIR)$(unitdir)/plexcache.timer"
+	install -D -m 644 -t "$(DESTDIR)$(docdir)" LICENSE
+	install -D -m 644 -t "$(DESTDIR)$(docdir)/examples" $(examples)
+
+uninstall: ## takes away what install put there; configuration, state and media stay
+	rm -f "$(DESTDIR)$(bindir)/plexcache"
+	rm -f $(foreach page,$(pages),"$(DESTDIR)$(mandir)/$(call page_to,$(page))")
+	rm -f "$(DESTDIR)$(bashdir)/plexcache" "$(DESTDIR)$(zshdir)/_plexcache" "$(DESTDIR)$(fishdir)/plexcache.fish"
+	rm -f "$(DESTDIR)$(unitdir)/plexcache.service" "$(DESTDIR)$(unitdir)/plexcache.timer"
+	rm -f "$(DESTDIR)$(docdir)/LICENSE" $(foreach file,$(notdir $(examples)),"$(DESTDIR)$(docdir)/examples/$(file)")
+	rmdir "$(DESTDIR)$(docdir)/examples" "$(DESTDIR)$(docdir)" 2>/dev/null || true

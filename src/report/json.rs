@@ -1,0 +1,2 @@
+//! JSON lines.
+pub struct Json;

@@ -1,0 +1,191 @@
+//! Everything that reaches a person or a script: the only module that prints.
+//!
+//! Owns the [`Message`]s in which commands speak, and the [`Reporter`]s that show them: human text,
+//! JSON lines. Results go to standard output, progress and warnings to standard error. Names of files
+//! and titles are foreign text: control characters in them never reach a terminal.
+
+mod human;
+mod json;
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use jiff::Timestamp;
+
+use crate::exit::Exit;
+use crate::history::record::{Ended, RunFinished};
+use crate::history::{LastRun, Run};
+use crate::plan::{Action, Cached, CopyState, Plan, Release};
+use crate::transfer::Settled;
+
+pub use human::{Color, Human, HumanOptions};
+pub use json::Json;
+
+/// Something that happened, or that was asked for.
+#[derive(Debug)]
+pub enum Message<'a> {
+    /// First of `sync`, `evict` and `undo`.
+    Plan {
+        plan: &'a Plan,
+        dry_run: bool,
+        context: &'a PlanContext,
+    },
+    /// An action begins; `number` counts from 1 to `total`.
+    Started {
+        action: &'a Action,
+        number: usize,
+        total: usize,
+    },
+    /// Bytes of the running action that are done.
+    Progress {
+        done: u64,
+    },
+    /// An action has ended.
+    Ended {
+        action: &'a Action,
+        ended: &'a Ended,
+    },
+    /// What an earlier run left unfinished has been settled.
+    Settled(&'a Settled),
+    /// Something is wrong, and the run goes on.
+    Warning {
+        text: &'a str,
+        hint: Option<&'a str>,
+    },
+    /// Something worth knowing that is not wrong; not shown with `--quiet`.
+    Note(&'a str),
+    /// Last of `sync`, `evict` and `undo`.
+    Summary(&'a Summary),
+    Status(&'a Status),
+    /// `status --why`.
+    Why(&'a Why),
+    /// `history`: newest first.
+    Runs(&'a [Run]),
+    /// `history RUN`.
+    Run(&'a Run),
+    /// `history --stats`.
+    Stats(&'a Stats),
+    /// The end of a command that could not go on.
+    Error {
+        message: &'a str,
+        hint: Option<&'a str>,
+        exit: Exit,
+    },
+}
+
+/// What stands above and below a plan.
+#[derive(Debug, Clone, Default)]
+pub struct PlanContext {
+    /// `sync`, `evict` or `undo`.
+    pub command: &'static str,
+    /// Name and version of the server, users and sessions; `None` when Plex was not asked.
+    pub server: Option<ServerLine>,
+    pub pools: Vec<PoolLine>,
+    /// The runs that an undo takes back.
+    pub undo_of: Vec<u64>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ServerLine {
+    pub version: String,
+    pub users: usize,
+    /// `None` when the sessions could not be read.
+    pub playing: Option<usize>,
+}
+
+/// One cache file system before and after the plan. All in bytes.
+#[derive(Debug, Clone)]
+pub struct PoolLine {
+    pub cache_root: Utf8PathBuf,
+    pub total: u64,
+    pub free: u64,
+    pub owned: u64,
+    pub owned_after: u64,
+    /// What plexcache may own there.
+    pub limit: u64,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// `None` for a dry run.
+    pub run: Option<u64>,
+    pub command: &'static str,
+    pub dry_run: bool,
+    pub finished: RunFinished,
+    /// What failed or was in conflict: title or path, and why.
+    pub failures: Vec<(String, String)>,
+    pub elapsed: Duration,
+    /// Stopped by a signal or a limit before these many actions were begun.
+    pub not_started: usize,
+    pub exit: Exit,
+}
+
+/// What is on the cache, why, and until when.
+#[derive(Debug, Clone)]
+pub struct Status {
+    pub now: Timestamp,
+    pub tiers: Vec<TierStatus>,
+    pub files: Vec<FileStatus>,
+    pub last_run: Option<LastRun>,
+    /// Empty when well.
+    pub health: Vec<String>,
+    /// `status --live`: what the server said.
+    pub live: Option<ServerLine>,
+}
+
+/// One map. Bytes; `None` where the cache root cannot be looked at.
+#[derive(Debug, Clone)]
+pub struct TierStatus {
+    pub map: String,
+    pub cache_root: Utf8PathBuf,
+    pub total: Option<u64>,
+    pub free: Option<u64>,
+    pub owned: u64,
+    pub limit: Option<u64>,
+}
+
+/// One file on the cache.
+#[derive(Debug, Clone)]
+pub struct FileStatus {
+    pub cached: Cached,
+    /// `None` where the cache root cannot be looked at.
+    pub state: Option<CopyState>,
+    /// When it may go and why; `None` while it is wanted, or while that is not known.
+    pub release: Option<Release>,
+    pub wanted: bool,
+    pub pinned: bool,
+    /// Held on the cache by an undo until then.
+    pub held_until: Option<Timestamp>,
+}
+
+/// `status --why`: all that is known of one file.
+#[derive(Debug, Clone)]
+pub struct Why {
+    /// As it was asked for.
+    pub asked: String,
+    pub file: Option<FileStatus>,
+    /// Lines for people: who wants it, since when, what would evict it and when; or why it is not there.
+    pub lines: Vec<String>,
+}
+
+/// `history --stats`.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    pub runs: u64,
+    /// Runs by outcome word, sorted by it.
+    pub outcomes: Vec<(String, u64)>,
+    pub cached: crate::history::record::Count,
+    pub evicted: crate::history::record::Count,
+    pub failed: crate::history::record::Count,
+    pub first: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+    /// Bytes copied, and the time that took.
+    pub copied_bytes: u64,
+    pub copy_ms: u64,
+}
+
+/// Shows messages.
+pub trait Reporter {
+    fn message(&mut self, message: &Message<'_>);
+}

@@ -1,0 +1,364 @@
+//! Caching a file: a second copy on the cache, and then what the placement does with the original.
+//!
+//! The original is not touched before the copy is complete, durable, verified, under its final name and
+//! recorded as published; and then only if it is still exactly what was copied. A copy that turns out
+//! to be of something older is taken back, unless it has become the only one.
+
+use std::fs::File;
+use std::ops::ControlFlow;
+
+use super::engine::metadata::copy_metadata;
+use super::engine::sys::{LeaseState, is_opened_by_others, read_lease};
+use super::engine::{CopyError, Stop, Watch, checksum, copy_contents, same_contents};
+use super::folders::Workplace;
+use super::{Attempt, During, Finished, HEADROOM, Job, Names, Transfer, Trouble, ops};
+use crate::config::Placement;
+use crate::history::record::Published;
+use crate::plan::Why;
+use crate::tier::{Fingerprint, Folder, Kind, Root, Stat};
+
+/// The longest file name that file systems take, in bytes.
+const MAX_NAME: usize = 255;
+
+impl Transfer<'_> {
+    pub(super) fn cache(&mut self, job: &Job, watch: &mut Watch<'_>) -> Attempt<Finished> {
+        let array = Workplace::open(job.array, &job.action.path)
+            .map_err(|error| Trouble::Left(Why::Unavailable, format!("its folder on the array: {error}")))?;
+        let source = open_to_copy(&array.folder, &job.names.file, job.action.array)?;
+        self.check_placement(job, &array.folder, &source)?;
+        let result = self.cache_from(job, &array.folder, &source, watch);
+        if let Err(Trouble::Left(..) | Trouble::Failed(_)) = result {
+            self.remove_empty_folders(job);
+        }
+        result
+    }
+
+    /// What the placement needs of the original beyond its contents.
+    fn check_placement(&self, job: &Job, array: &Folder, source: &Source) -> Attempt<()> {
+        let placement = job.action.placement;
+        if placement == Placement::Copy {
+            return Ok(());
+        }
+        if placement == Placement::Move && source.stat.links > 1 {
+            let detail = format!("{} names on the array", source.stat.links);
+            return Err(Trouble::Left(Why::HardLinked, detail));
+        }
+        if matches!(placement, Placement::Hide | Placement::Symlink) {
+            if job.names.kept.len() > MAX_NAME {
+                return Err(Trouble::Failed(format!("{} would be too long a name", job.names.kept)));
+            }
+            if array.stat(&job.names.kept).during("looking for a kept original")?.is_some() {
+                return Err(Trouble::Left(Why::Conflict, format!("there is a {} already", job.names.kept)));
+            }
+        }
+        if self.options.skip_open_files && is_opened_by_others(&source.file) == Some(true) {
+            return Err(Trouble::Left(Why::Open, "somebody has it open".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn cache_from(&mut self, job: &Job, array: &Folder, source: &Source, watch: &mut Watch<'_>) -> Attempt<Finished> {
+        let there = job.cache.folder.stat_below(&job.action.path).during("looking at the cache")?;
+        let mut finished = Finished { array: Some(source.stat.fingerprint()), ..Finished::default() };
+        let (cache, published) = match there {
+            None => {
+                let cache = self.make_folders(job, job.cache, job.array)?;
+                let published = self.copy_in(job, &cache.folder, job.cache, source, &mut finished, watch, |part| {
+                    ops::rename(&cache.folder, part, &job.names.file)
+                })?;
+                finished.bytes = source.stat.size;
+                (cache, published)
+            }
+            Some(stat) if stat.is_file() && job.action.copy == Some(stat.fingerprint()) => {
+                let cache = Workplace::open(job.cache, &job.action.path).during("opening the folder on the cache")?;
+                let published = adopt(job, &cache.folder, source, &stat, watch)?;
+                (cache, published)
+            }
+            Some(_) => return Err(Trouble::Left(Why::Conflict, "there is another file on the cache".to_owned())),
+        };
+        self.publish(job, published)?;
+        finished.copy = Some(published.copy);
+        finished.checksum = Some(published.checksum);
+        Self::take_original_away(job, array, &cache.folder, &source.stat, published.copy)?;
+        Ok(finished)
+    }
+
+    /// Copies `source` to a temporary file in `to`, with all that belongs to it, and has it put under its
+    /// final name by `place`. Whatever goes wrong, the temporary file is gone and nothing else happened.
+    #[expect(clippy::too_many_arguments, reason = "used for both directions, which share nothing but these")]
+    pub(super) fn copy_in(
+        &mut self,
+        job: &Job,
+        to: &Folder,
+        root: &Root,
+        source: &Source,
+        finished: &mut Finished,
+        watch: &mut Watch<'_>,
+        place: impl FnOnce(&str) -> std::io::Result<()>,
+    ) -> Attempt<Published> {
+        let space = root.folder.space().during("asking for free space")?;
+        if space.free < source.stat.size.saturating_add(HEADROOM) {
+            return Err(Trouble::Left(Why::NoRoom, format!("{} bytes are free on {}", space.free, root.path)));
+        }
+        let part = &job.names.part;
+        let target = ops::create(to, part).during("making a temporary file")?;
+        let copied = self.fill(source, &target, finished, watch);
+        let placed = copied.and_then(|checksum| match place(part) {
+            Ok(()) => Ok(checksum),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(Trouble::Left(Why::Conflict, "a file of that name has appeared".to_owned()))
+            }
+            Err(error) => Err(Trouble::Failed(format!("giving the copy its name: {error}"))),
+        });
+        let checksum = match placed {
+            Ok(checksum) => checksum,
+            Err(trouble) => {
+                remove_own(to, part, &target).during("removing the temporary file")?;
+                return Err(trouble);
+            }
+        };
+        ops::sync(to).during("making the copy's name durable")?;
+        let copy = Stat::of_file(&target).during("looking at the copy")?.fingerprint();
+        Ok(Published { from: source.stat.fingerprint(), copy, checksum })
+    }
+
+    /// Contents, metadata, durability, and the source asked once more whether it is what it was.
+    fn fill(
+        &self,
+        source: &Source,
+        target: &File,
+        finished: &mut Finished,
+        watch: &mut Watch<'_>,
+    ) -> Attempt<crate::checksum::Checksum> {
+        let lease = source.lease()?;
+        let mut wanted_by_a_writer = false;
+        let mut watch_lease = |done| {
+            wanted_by_a_writer |= lease.as_ref().is_some_and(super::engine::sys::Lease::broken);
+            if wanted_by_a_writer { ControlFlow::Break(Stop) } else { watch(done) }
+        };
+        let copied = copy_contents(&source.file, target, source.stat.size, &self.options.copy, &mut watch_lease);
+        let copied = match copied {
+            Err(CopyError::Cancelled) if wanted_by_a_writer => {
+                return Err(Trouble::Left(Why::Changed, "somebody opened it for writing meanwhile".to_owned()));
+            }
+            other => other.map_err(copy_trouble)?,
+        };
+        let warnings = copy_metadata(&source.file, target).during("keeping owner, mode and times")?;
+        if !warnings.is_empty() {
+            finished.note = Some(warnings.join("; "));
+        }
+        target.sync_all().during("making the copy durable")?;
+        source.check_unchanged()?;
+        if lease.as_ref().is_some_and(super::engine::sys::Lease::broken) {
+            return Err(Trouble::Left(Why::Changed, "somebody opened it for writing meanwhile".to_owned()));
+        }
+        Ok(copied.checksum)
+    }
+
+    /// Does with the original what the placement says. On trouble the copy is taken back.
+    pub(super) fn take_original_away(
+        job: &Job,
+        array: &Folder,
+        cache: &Folder,
+        original: &Stat,
+        copy: Fingerprint,
+    ) -> Attempt<()> {
+        let Names { file, kept, old, link, .. } = &job.names;
+        let result = match job.action.placement {
+            Placement::Copy => check_original(array, file, original),
+            Placement::Hide => step_aside(array, file, kept, original, || check_copy(cache, file, copy)),
+            Placement::Move => {
+                step_aside(array, file, old, original, || check_copy(cache, file, copy)).and_then(|()| {
+                    ops::unlink(array, old).during("removing the original")?;
+                    ops::sync(array).during("making the removal of the original durable")
+                })
+            }
+            Placement::Symlink => put_link(job, array, original, || check_copy(cache, file, copy)).and_then(|()| {
+                ops::rename(array, link, kept).during("keeping the original beside its link")?;
+                ops::sync(array).during("making the names durable")
+            }),
+        };
+        if let Err(Trouble::Left(..) | Trouble::Failed(_)) = &result {
+            take_copy_back(array, cache, file, copy)?;
+        }
+        result
+    }
+}
+
+/// Removes the temporary file, and only that: should an exchange have gone wrong half-way, somebody
+/// else's file could stand under its name.
+fn remove_own(folder: &Folder, name: &str, own: &File) -> std::io::Result<()> {
+    let (own, named) = (Stat::of_file(own)?, folder.stat(name)?);
+    if named.is_some_and(|named| (named.dev, named.ino) == (own.dev, own.ino)) {
+        ops::unlink(folder, name)?;
+    }
+    Ok(())
+}
+
+/// An open file that is being copied, with what it was when it was opened.
+pub(super) struct Source {
+    pub(super) file: File,
+    pub(super) stat: Stat,
+    name: String,
+    folder: Folder,
+}
+
+impl Source {
+    /// A lease that tells of writers; `None` where the file system has none.
+    fn lease(&self) -> Attempt<Option<super::engine::sys::Lease<'_>>> {
+        match read_lease(&self.file).during("asking who writes to it")? {
+            LeaseState::Held(lease) => Ok(Some(lease)),
+            LeaseState::BusyWriter => Err(Trouble::Left(Why::Open, "somebody has it open for writing".to_owned())),
+            LeaseState::Unsupported => Ok(None),
+        }
+    }
+
+    /// Whether nobody has touched it since it was opened, and the name still stands for it.
+    fn check_unchanged(&self) -> Attempt<()> {
+        let now = Stat::of_file(&self.file).during("looking at the source again")?;
+        let named = self.folder.stat(&self.name).during("looking at the source again")?;
+        let same_name = named.as_ref().is_some_and(|named| (named.dev, named.ino) == (self.stat.dev, self.stat.ino));
+        if now == self.stat && same_name {
+            return Ok(());
+        }
+        Err(Trouble::Left(Why::Changed, "it changed while it was copied".to_owned()))
+    }
+}
+
+/// Opens a file whose copy will be made. It must be what was expected.
+pub(super) fn open_to_copy(folder: &Folder, name: &str, expected: Option<Fingerprint>) -> Attempt<Source> {
+    let file = match folder.open(name) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Trouble::Left(Why::Unavailable, "it is gone".to_owned()));
+        }
+        Err(error) => return Err(Trouble::Failed(format!("opening it: {error}"))),
+    };
+    let stat = Stat::of_file(&file).during("looking at it")?;
+    if !stat.is_file() {
+        return Err(Trouble::Left(Why::Conflict, "it is not a regular file".to_owned()));
+    }
+    if expected.is_some_and(|expected| expected != stat.fingerprint()) {
+        return Err(Trouble::Left(Why::Changed, "it is not what it was when the plan was made".to_owned()));
+    }
+    let folder = folder.again().during("opening its folder")?;
+    Ok(Source { file, stat, name: name.to_owned(), folder })
+}
+
+/// Takes a file that is on the cache already as our copy, when it has the same contents.
+fn adopt(job: &Job, cache: &Folder, source: &Source, there: &Stat, watch: &mut Watch<'_>) -> Attempt<Published> {
+    let _lease = source.lease()?;
+    let copy = cache.open(&job.names.file).during("opening the file on the cache")?;
+    if Stat::of_file(&copy).during("looking at the file on the cache")? != *there {
+        return Err(Trouble::Left(Why::Changed, "the file on the cache changed".to_owned()));
+    }
+    if !same_contents(&source.file, &copy, watch).map_err(copy_trouble)? {
+        return Err(Trouble::Left(Why::Conflict, "the file on the cache has other contents".to_owned()));
+    }
+    copy.sync_all().during("making the copy durable")?;
+    ops::sync(cache).during("making the copy's name durable")?;
+    let checksum = checksum(&copy, watch).map_err(copy_trouble)?;
+    source.check_unchanged()?;
+    Ok(Published { from: source.stat.fingerprint(), copy: there.fingerprint(), checksum })
+}
+
+/// In words, and sorted by whose fault it is.
+pub(super) fn copy_trouble(error: CopyError) -> Trouble {
+    match error {
+        CopyError::Cancelled => Trouble::Left(Why::NotReached, "stopped".to_owned()),
+        CopyError::SourceChanged => Trouble::Left(Why::Changed, "it changed while it was copied".to_owned()),
+        error => Trouble::Failed(match error.hint() {
+            Some(hint) => format!("{error} ({hint})"),
+            None => error.to_string(),
+        }),
+    }
+}
+
+fn changed() -> Trouble {
+    Trouble::Left(Why::Changed, "the original changed after it was copied".to_owned())
+}
+
+/// Before anything is renamed even ctime must be what it was: an edit that puts its times back is found.
+fn check_original(array: &Folder, name: &str, original: &Stat) -> Attempt<()> {
+    let now = array.stat(name).during("looking at the original again")?;
+    if now.as_ref() == Some(original) { Ok(()) } else { Err(changed()) }
+}
+
+fn check_copy(cache: &Folder, name: &str, copy: Fingerprint) -> Attempt<()> {
+    match cache.stat(name).during("looking at the copy again")? {
+        Some(stat) if stat.is_file() && stat.fingerprint() == copy => Ok(()),
+        _ => Err(Trouble::Left(Why::Conflict, "somebody changed or removed the cached copy".to_owned())),
+    }
+}
+
+/// Renames the original to `to`, and back again if that was not the original, or if `still_good` says no.
+fn step_aside(
+    array: &Folder,
+    name: &str,
+    to: &str,
+    original: &Stat,
+    still_good: impl Fn() -> Attempt<()>,
+) -> Attempt<()> {
+    check_original(array, name, original)?;
+    still_good()?;
+    ops::rename(array, name, to).during("renaming the original")?;
+    let moved = array.stat(to).during("looking at the renamed original")?;
+    let verdict = if moved.is_some_and(|moved| moved.is_file() && moved.fingerprint() == original.fingerprint()) {
+        still_good()
+    } else {
+        Err(changed())
+    };
+    if verdict.is_err() {
+        ops::rename(array, to, name).during("renaming the original back")?;
+    }
+    ops::sync(array).during("making the new name of the original durable")?;
+    verdict
+}
+
+/// Puts a link in the place of the original in one step; the original is then under the link's
+/// temporary name. Everything is put back if what came out was not the original.
+fn put_link(job: &Job, array: &Folder, original: &Stat, still_good: impl Fn() -> Attempt<()>) -> Attempt<()> {
+    let Names { file, link, .. } = &job.names;
+    check_original(array, file, original)?;
+    still_good()?;
+    ops::symlink(array, &job.link_target(), link).during("making the link")?;
+    ops::sync(array).during("making the link durable")?;
+    if let Err(error) = ops::exchange(array, link, file) {
+        ops::unlink(array, link).during("removing the link")?;
+        return Err(Trouble::Failed(format!("exchanging the original for its link: {error}")));
+    }
+    let out = array.stat(link).during("looking at the original")?;
+    let verdict = if out.is_some_and(|out| out.is_file() && out.fingerprint() == original.fingerprint()) {
+        still_good()
+    } else {
+        Err(changed())
+    };
+    if verdict.is_err() {
+        ops::exchange(array, link, file).during("exchanging the link for the original")?;
+        if is_our_link(job, array, link)? {
+            ops::unlink(array, link).during("removing the link")?;
+        }
+    }
+    ops::sync(array).during("making the link durable")?;
+    verdict
+}
+
+/// Whether `name` is the link to the cached copy that this action makes, or made.
+pub(super) fn is_our_link(job: &Job, array: &Folder, name: &str) -> Attempt<bool> {
+    let is_link = array.stat(name).during("looking at a link")?.is_some_and(|stat| stat.kind == Kind::Link);
+    Ok(is_link && array.read_link(name).during("reading a link")? == job.link_target().as_bytes())
+}
+
+/// Removes a copy that was published a moment ago and turned out to be of something older. It stays when
+/// the array has no regular file under the name: then it is the only one.
+pub(super) fn take_copy_back(array: &Folder, cache: &Folder, name: &str, copy: Fingerprint) -> Attempt<()> {
+    let original = array.stat(name).during("looking at the original")?;
+    let ours = cache.stat(name).during("looking at the copy")?;
+    if original.is_some_and(|original| original.is_file())
+        && ours.is_some_and(|ours| ours.is_file() && ours.fingerprint() == copy)
+    {
+        ops::unlink(cache, name).during("taking the copy back")?;
+        ops::sync(cache).during("making its removal durable")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,628 @@
+//! The copy engine: the contents of one file, durable and read back from the device.
+//!
+//! Owns the loop that reads, hashes and writes; knows nothing of names, owners or placements. It refuses
+//! to call a copy good when the source did not have the expected size from beginning to end, when any
+//! write-back failed once (a second `fsync` may succeed although the kernel dropped the pages), or
+//! when the device gives back other bytes. Memory stays flat whatever the size, and what others had in
+//! the page cache stays there: pages that this loop brought in are dropped behind it.
+//!
+//! The offsets of the descriptors are neither used nor kept.
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::device::{BLOCK, Buffer, block_length, drop_cached, read_until};
+use super::flow::{Pace, SourcePages, WriteBack};
+use super::outcome::go_on;
+pub use super::outcome::{CopyError, Stop, Watch};
+use super::readback::{ReadBack, expect_size, is_sparse};
+pub use super::readback::{checksum, same_contents};
+use crate::checksum::Hasher;
+pub use crate::checksum::{BadChecksum, Checksum};
+
+/// What must hold before a copy is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// What the device gives back has the checksum of what was read from the source.
+    Checksum,
+    /// The copy has the size of the source.
+    Size,
+}
+
+/// How to copy.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyOptions {
+    pub verify: Verify,
+    /// At most so many bytes of data a second; holes and the reading back do not count.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// A finished copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// The size of the file, holes included.
+    pub bytes: u64,
+    pub checksum: Checksum,
+}
+
+/// The distances of the rolling write-back, in bytes.
+#[derive(Clone, Copy)]
+struct Rhythm {
+    /// What is handed to the device at once. While one window is under way the next is filled.
+    window: u64,
+    /// How far the reading back stays behind what is written out, so that a disk's own cache has moved on.
+    distance: u64,
+}
+
+const RHYTHM: Rhythm = Rhythm { window: 8 << 20, distance: 64 << 20 };
+
+/// The longest pause between two looks at `watch`.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// Copies all of `source` into `target`, which was just created empty and is open for reading and writing.
+///
+/// On return the data are durable (`fsync` is done) and, with [`Verify::Checksum`], were read back from
+/// the device and found equal. Sparse files stay sparse. Within one file system that can, the target
+/// becomes a clone: there is nothing to verify then, and the checksum is that of the shared blocks.
+pub fn copy_contents(
+    source: &File,
+    target: &File,
+    expected_size: u64,
+    options: &CopyOptions,
+    watch: &mut Watch<'_>,
+) -> Result<Copied, CopyError> {
+    copy_in_rhythm(source, target, expected_size, options, RHYTHM, watch)
+}
+
+fn copy_in_rhythm(
+    source: &File,
+    target: &File,
+    size: u64,
+    options: &CopyOptions,
+    rhythm: Rhythm,
+    watch: &mut Watch<'_>,
+) -> Result<Copied, CopyError> {
+    expect_size(source, size)?;
+    go_on(watch, 0)?;
+    if clone(source, target)? {
+        expect_size(target, size)?;
+        let checksum = checksum(target, &mut |_| watch(size))?;
+        return Ok(Copied { bytes: size, checksum });
+    }
+    let sparse = is_sparse(&source.metadata().map_err(CopyError::Read)?);
+    if !sparse {
+        reserve(target, size)?;
+    }
+    let mut pump = Pump::new(source, target, size, sparse, rhythm, options.bytes_per_second);
+    let sum = match options.verify {
+        Verify::Size => pump.run(watch)?,
+        Verify::Checksum => {
+            let mut read_back = ReadBack::new(target, size, sparse).map_err(CopyError::ReadBack)?;
+            // Reading a file back while it grows takes direct reads, and a file with no holes still to come.
+            let written = if read_back.is_direct() && !sparse && size > rhythm.distance {
+                run_followed(&mut pump, &mut read_back, rhythm.distance, watch)?
+            } else {
+                pump.run(watch)?
+            };
+            if read_back.finish(&mut |_| watch(size))? != written {
+                return Err(CopyError::Mismatch);
+            }
+            written
+        }
+    };
+    if target.metadata().map_err(CopyError::Write)?.len() != size {
+        return Err(CopyError::Mismatch);
+    }
+    Ok(Copied { bytes: size, checksum: sum })
+}
+
+/// Runs the pump while a second thread reads back, a distance behind it, what is on the device by then.
+///
+/// Only the calling thread writes or decides anything, and when it is done it takes the reading over,
+/// so that `watch` is heard to the end.
+fn run_followed(
+    pump: &mut Pump<'_>,
+    read_back: &mut ReadBack,
+    distance: u64,
+    watch: &mut Watch<'_>,
+) -> Result<Checksum, CopyError> {
+    let done = AtomicBool::new(false);
+    let (settled, written_out) = mpsc::channel();
+    thread::scope(|scope| {
+        let follow = || {
+            while let Ok(end) = written_out.recv() {
+                while !done.load(Ordering::Relaxed) && read_back.next + BLOCK as u64 + distance <= end {
+                    read_back.step()?;
+                }
+            }
+            // Nobody listens any more once this is dropped, and the pump notices.
+            drop(written_out);
+            Ok(())
+        };
+        // Without a thread all of it is read back at the end, which only takes longer.
+        let follower = thread::Builder::new().name("read-back".into()).spawn_scoped(scope, follow).ok();
+        pump.settled = follower.is_some().then_some(settled);
+        let written = pump.run(watch);
+        done.store(true, Ordering::Relaxed);
+        pump.settled = None;
+        if let Some(follower) = follower {
+            follower.join().expect("the follower has no invariant to break")?;
+        }
+        written
+    })
+}
+
+/// Moves the bytes from the source to the target.
+struct Pump<'a> {
+    source: &'a File,
+    target: &'a File,
+    size: u64,
+    sparse: bool,
+    pace: Pace,
+    source_pages: SourcePages,
+    write_back: WriteBack,
+    hasher: Hasher,
+    buffer: Buffer,
+    /// Told how much of the target is on its device.
+    settled: Option<mpsc::Sender<u64>>,
+}
+
+impl<'a> Pump<'a> {
+    fn new(source: &'a File, target: &'a File, size: u64, sparse: bool, rhythm: Rhythm, rate: Option<u64>) -> Self {
+        _ = rustix::fs::fadvise(source, 0, None, Advice::Sequential);
+        // Keeps the access time, and the disk from writing it. Refused unless the file is ours.
+        if let Ok(flags) = rustix::fs::fcntl_getfl(source) {
+            _ = rustix::fs::fcntl_setfl(source, flags | OFlags::NOATIME);
+        }
+        Self {
+            source,
+            target,
+            size,
+            sparse,
+            pace: Pace::new(rate, Instant::now()),
+            source_pages: SourcePages::new(source, size, rhythm.window),
+            write_back: WriteBack::new(rhythm.window),
+            hasher: Hasher::default(),
+            buffer: Buffer::new(),
+            settled: None,
+        }
+    }
+
+    /// Copies everything and makes it durable.
+    fn run(&mut self, watch: &mut Watch<'_>) -> Result<Checksum, CopyError> {
+        let mut offset = 0;
+        while offset < self.size {
+            let (start, end) = if self.sparse { self.next_data(offset)? } else { (offset, self.size) };
+            offset = self.skip_hole(offset, start, watch)?;
+            while offset < end {
+                offset = self.copy_block(offset, end, watch)?;
+            }
+        }
+        expect_size(self.source, self.size)?;
+        if self.sparse {
+            // A hole at the end is made by nothing else.
+            rustix::fs::ftruncate(self.target, self.size).map_err(write_error)?;
+        }
+        // Once and never again: an error here is final (see the head of this file).
+        rustix::fs::fsync(self.target).map_err(write_error)?;
+        drop_cached(self.target, 0, self.size);
+        Ok(self.hasher.finish())
+    }
+
+    /// Where the next data begin and end. Asked only of files with fewer blocks than their size takes, because file
+    /// systems have been known to report fresh data as a hole (issue 15526 of `OpenZFS`).
+    fn next_data(&self, offset: u64) -> Result<(u64, u64), CopyError> {
+        let start = match rustix::fs::seek(self.source, SeekFrom::Data(offset)) {
+            Ok(start) => start.max(offset),
+            Err(Errno::NXIO) => return Ok((self.size, self.size)),
+            // No such question on this file system: all of it counts as data.
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => offset,
+            Err(error) => return Err(CopyError::Read(error.into())),
+        };
+        let end = match rustix::fs::seek(self.source, SeekFrom::Hole(start)) {
+            Ok(end) if end > start => end,
+            Err(error) if !matches!(error, Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NXIO) => {
+                return Err(CopyError::Read(error.into()));
+            }
+            _ => self.size,
+        };
+        Ok((start.min(self.size), end.min(self.size)))
+    }
+
+    /// Counts the hole from `offset` to `end` as zeros.
+    fn skip_hole(&mut self, mut offset: u64, end: u64, watch: &mut Watch<'_>) -> Result<u64, CopyError> {
+        if offset < end {
+            self.buffer.block().fill(0);
+        }
+        while offset < end {
+            let length = block_length(offset, end);
+            self.hasher.update(&self.buffer.block()[..length]);
+            offset += length as u64;
+            go_on(watch, offset)?;
+        }
+        Ok(offset)
+    }
+
+    /// Copies what lies between `offset` and the end of its block, or `end` where that is nearer.
+    fn copy_block(&mut self, offset: u64, end: u64, watch: &mut Watch<'_>) -> Result<u64, CopyError> {
+        let length = block_length(offset, end);
+        let bytes = &mut self.buffer.block()[..length];
+        if read_until(self.source, offset, bytes, length).map_err(CopyError::Read)? < length {
+            return Err(CopyError::SourceChanged);
+        }
+        self.hasher.update(bytes);
+        write_all(self.target, offset, bytes).map_err(CopyError::Write)?;
+        let offset = offset + length as u64;
+        self.source_pages.passed(self.source, offset);
+        if let Some(end) = self.write_back.written(self.target, offset).map_err(CopyError::Write)?
+            && self.settled.as_ref().is_some_and(|settled| settled.send(end).is_err())
+        {
+            // The follower ended, so it has an error, and that one is the reason; this one is not seen.
+            return Err(CopyError::Cancelled);
+        }
+        go_on(watch, offset)?;
+        let mut pause = self.pace.pause(length as u64, Instant::now());
+        while !pause.is_zero() {
+            let slice = pause.min(SLICE);
+            thread::sleep(slice);
+            pause -= slice;
+            go_on(watch, offset)?;
+        }
+        Ok(offset)
+    }
+}
+
+/// Makes the target share the blocks of the source and durable, where both are on one file system that can.
+fn clone(source: &File, target: &File) -> Result<bool, CopyError> {
+    // The kernel knows better than `st_dev`, which differs between the subvolumes of one btrfs.
+    if rustix::fs::ioctl_ficlone(target, source).is_err() {
+        // A disk error met here is met again by the copying.
+        rustix::fs::ftruncate(target, 0).map_err(write_error)?;
+        return Ok(false);
+    }
+    rustix::fs::fsync(target).map_err(write_error)?;
+    Ok(true)
+}
+
+/// Claims the room for the whole file, so that a full disk shows now and not after an hour.
+fn reserve(target: &File, size: u64) -> Result<(), CopyError> {
+    if size == 0 {
+        return Ok(());
+    }
+    loop {
+        match rustix::fs::fallocate(target, FallocateFlags::KEEP_SIZE, 0, size) {
+            Err(Errno::INTR) => {}
+            Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::IO | Errno::ROFS)) => {
+                return Err(write_error(error));
+            }
+            // Not all file systems can; those find out as they go.
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn write_all(target: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(target, bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(length) => {
+                offset += length as u64;
+                bytes = &bytes[length..];
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn write_error(error: Errno) -> CopyError {
+    CopyError::Write(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::os::unix::fs::{FileExt, MetadataExt};
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::transfer::flow::LOOK_AHEAD;
+    use crate::transfer::samples::{content, file_of, never_stop, new_file, noise, sum_of};
+    use crate::transfer::sys;
+
+    /// Small enough for the follower to have work in a test.
+    const QUICK: Rhythm = Rhythm { window: BLOCK as u64, distance: BLOCK as u64 };
+    const MIB: u64 = BLOCK as u64;
+    const CHECKED: CopyOptions = CopyOptions { verify: Verify::Checksum, bytes_per_second: None };
+    const SIZED: CopyOptions = CopyOptions { verify: Verify::Size, bytes_per_second: None };
+
+    /// Runs `act` once when that many bytes are done, and never stops.
+    fn once_at(bytes: u64, mut act: impl FnMut()) -> impl FnMut(u64) -> ControlFlow<Stop> {
+        let mut acted = false;
+        move |done| {
+            if done >= bytes && !acted {
+                acted = true;
+                act();
+            }
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn assert_copies(bytes: &[u8], options: &CopyOptions) {
+        let (source, target) = (file_of(bytes), new_file());
+        let size = bytes.len() as u64;
+        let copied = copy_in_rhythm(&source, &target, size, options, QUICK, &mut never_stop).unwrap();
+        assert_eq!(copied, Copied { bytes: size, checksum: sum_of(bytes) });
+        assert!(content(&target) == bytes, "the copy of {size} bytes differs");
+        assert_eq!(checksum(&target, &mut never_stop).unwrap(), copied.checksum);
+        assert!(same_contents(&source, &target, &mut never_stop).unwrap());
+    }
+
+    #[test]
+    fn every_size_around_a_boundary_is_copied_whole() {
+        for base in [0, 512, 4096, BLOCK, 2 * BLOCK, 5 * BLOCK] {
+            for size in [base.saturating_sub(1), base, base + 1] {
+                assert_copies(&noise(size, 7), &CHECKED);
+            }
+        }
+        assert_copies(&noise(3 * BLOCK + 5, 7), &SIZED);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn any_size_is_copied_whole(size in 0_usize..4 * BLOCK, seed: u64) {
+            assert_copies(&noise(size, seed), &CHECKED);
+        }
+
+        #[test]
+        fn any_pattern_of_holes_is_copied_whole_and_stays_sparse(
+            pieces in prop::collection::vec((any::<bool>(), 1_u64..300), 1..8),
+        ) {
+            let source = new_file();
+            let mut size = 0;
+            for (data, pages) in pieces {
+                let length = pages * 4096 + u64::from(!data) * 17;
+                if data {
+                    source.write_all_at(&noise(usize::try_from(length).unwrap(), size), size).unwrap();
+                }
+                size += length;
+            }
+            source.set_len(size).unwrap();
+            source.sync_all().unwrap();
+            let target = new_file();
+            let copied = copy_in_rhythm(&source, &target, size, &CHECKED, QUICK, &mut never_stop).unwrap();
+            let bytes = content(&source);
+            prop_assert!(content(&target) == bytes);
+            prop_assert_eq!(copied.checksum, sum_of(&bytes));
+            prop_assert_eq!(checksum(&source, &mut never_stop).unwrap(), copied.checksum);
+            prop_assert!(target.metadata().unwrap().blocks() <= source.metadata().unwrap().blocks() + 16);
+        }
+    }
+
+    #[test]
+    fn a_long_hole_takes_no_room_and_counts_as_zeros() {
+        let (source, target) = (new_file(), new_file());
+        source.write_all_at(b"head", 0).unwrap();
+        source.set_len(40 * MIB).unwrap();
+        source.write_all_at(b"tail", 48 * MIB - 4).unwrap();
+        let copied = copy_contents(&source, &target, 48 * MIB, &CHECKED, &mut never_stop).unwrap();
+        assert!(target.metadata().unwrap().blocks() < 64, "{}", target.metadata().unwrap().blocks());
+        assert_eq!(copied.checksum, sum_of(&content(&source)));
+        assert!(same_contents(&source, &target, &mut never_stop).unwrap());
+    }
+
+    #[test]
+    fn a_stop_is_heard_at_once_and_at_every_block() {
+        let source = file_of(&noise(4 * BLOCK, 1));
+        for options in [CHECKED, SIZED, CopyOptions { bytes_per_second: Some(1), ..CHECKED }] {
+            for calls in 1..4 {
+                let mut heard = 0;
+                let mut stop = |_| {
+                    heard += 1;
+                    if heard == calls { ControlFlow::Break(Stop) } else { ControlFlow::Continue(()) }
+                };
+                let error = copy_in_rhythm(&source, &new_file(), 4 * MIB, &options, QUICK, &mut stop).unwrap_err();
+                assert!(matches!(error, CopyError::Cancelled), "{error}");
+                assert_eq!(heard, calls);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stop_while_reading_back_is_heard() {
+        let source = file_of(&noise(2 * BLOCK, 1));
+        // All is written when the second block is reported, and what follows is the reading back.
+        let mut stop = |done| if done < 2 * MIB { ControlFlow::Continue(()) } else { ControlFlow::Break(Stop) };
+        let mut reports = 0;
+        let mut late_stop = |done| {
+            reports += u32::from(done == 2 * MIB);
+            if reports < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(Stop) }
+        };
+        for watch in [&mut stop as &mut Watch<'_>, &mut late_stop] {
+            let error = copy_contents(&source, &new_file(), 2 * MIB, &CHECKED, watch).unwrap_err();
+            assert!(matches!(error, CopyError::Cancelled), "{error}");
+        }
+    }
+
+    #[test]
+    fn progress_never_goes_back_and_ends_at_the_size() {
+        let (mut last, size) = (0, 3 * MIB + 9);
+        let source = file_of(&noise(3 * BLOCK + 9, 1));
+        let mut watch = |done| {
+            assert!(done >= last && done <= last + MIB, "from {last} to {done}");
+            last = done;
+            ControlFlow::Continue(())
+        };
+        copy_in_rhythm(&source, &new_file(), size, &CHECKED, QUICK, &mut watch).unwrap();
+        assert_eq!(last, size);
+    }
+
+    #[test]
+    fn a_source_of_another_size_than_expected_is_a_changed_source() {
+        let source = file_of(&noise(BLOCK, 1));
+        for expected in [0, MIB - 1, MIB + 1] {
+            let error = copy_contents(&source, &new_file(), expected, &CHECKED, &mut never_stop).unwrap_err();
+            assert!(matches!(error, CopyError::SourceChanged), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_grows_or_shrinks_in_between_is_a_changed_source() {
+        for (at, new_size) in [(0, 4 * MIB), (0, MIB), (MIB, 2 * MIB + 1), (3 * MIB, 3 * MIB + 1), (3 * MIB, 0)] {
+            let source = file_of(&noise(3 * BLOCK, 1));
+            let mut watch = once_at(at, || source.set_len(new_size).unwrap());
+            let error = copy_in_rhythm(&source, &new_file(), 3 * MIB, &CHECKED, QUICK, &mut watch).unwrap_err();
+            assert!(matches!(error, CopyError::SourceChanged), "{at} {new_size}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_sparse_source_that_shrinks_is_a_changed_source() {
+        let source = file_of(&noise(BLOCK, 1));
+        source.set_len(8 * MIB).unwrap();
+        let mut watch = once_at(MIB, || source.set_len(2 * MIB).unwrap());
+        let error = copy_contents(&source, &new_file(), 8 * MIB, &CHECKED, &mut watch).unwrap_err();
+        assert!(matches!(error, CopyError::SourceChanged), "{error}");
+    }
+
+    #[test]
+    fn other_bytes_on_the_device_are_a_mismatch() {
+        let bytes = noise(6 * BLOCK + 3, 1);
+        // The first and the last byte, in what the follower reads and in what is left for the end.
+        for (rhythm, at) in [(QUICK, 0), (RHYTHM, 0), (QUICK, 6 * MIB + 2), (RHYTHM, 3 * MIB)] {
+            let (source, target) = (file_of(&bytes), new_file());
+            let size = bytes.len() as u64;
+            let other = [!bytes[usize::try_from(at).unwrap()]];
+            let after = if at == 0 { MIB } else { size };
+            let mut watch = once_at(after, || target.write_all_at(&other, at).unwrap());
+            let error = copy_in_rhythm(&source, &target, size, &CHECKED, rhythm, &mut watch).unwrap_err();
+            assert!(matches!(error, CopyError::Mismatch), "{at}: {error}");
+            // That the size alone does not notice shows that the reading back did.
+            let mut watch = once_at(after, || target.write_all_at(&other, at).unwrap());
+            copy_in_rhythm(&source, &target, size, &SIZED, rhythm, &mut watch).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_target_that_lost_its_end_is_a_mismatch() {
+        for (rhythm, options) in [(QUICK, CHECKED), (RHYTHM, CHECKED), (RHYTHM, SIZED)] {
+            let (source, target) = (file_of(&noise(6 * BLOCK, 1)), new_file());
+            let mut watch = once_at(6 * MIB, || target.set_len(MIB).unwrap());
+            let error = copy_in_rhythm(&source, &target, 6 * MIB, &options, rhythm, &mut watch).unwrap_err();
+            assert!(matches!(error, CopyError::Mismatch), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_written_is_a_write_error() {
+        let source = file_of(&noise(BLOCK, 1));
+        let full = std::fs::OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
+        let error = copy_contents(&source, &full, MIB, &SIZED, &mut never_stop).unwrap_err();
+        assert!(matches!(&error, CopyError::Write(_)), "{error}");
+        assert!(error.hint().is_some());
+    }
+
+    /// Runs `test` with the path of a fresh file system.
+    fn on_mount(kind: &str, options: &str, test: impl FnOnce(&Path)) {
+        let run = |arguments: &[&str]| {
+            let output = std::process::Command::new(arguments[0]).args(&arguments[1..]).output().unwrap();
+            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (point, image) = (folder.path().join("mount"), folder.path().join("image"));
+        let (point, image) = (point.to_str().unwrap(), image.to_str().unwrap());
+        run(&["mkdir", point]);
+        if kind == "tmpfs" {
+            run(&["mount", "-t", kind, "-o", options, "none", point]);
+        } else {
+            run(&["truncate", "-s", "400M", image]);
+            run(&[&format!("mkfs.{kind}"), "-q", image]);
+            run(&["mount", "-o", options, image, point]);
+        }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(Path::new(point))));
+        run(&["umount", point]);
+        outcome.unwrap();
+    }
+
+    #[test]
+    #[ignore = "needs root and loop devices"]
+    fn a_full_disk_is_noticed_before_the_first_byte() {
+        on_mount("tmpfs", "size=2m", |path| {
+            let source = file_of(&noise(3 * BLOCK, 1));
+            let mut progress = 0;
+            let mut watch = |done| {
+                progress = done;
+                ControlFlow::Continue(())
+            };
+            let target = tempfile::tempfile_in(path).unwrap();
+            let error = copy_contents(&source, &target, 3 * MIB, &CHECKED, &mut watch).unwrap_err();
+            assert!(matches!(&error, CopyError::Write(error) if error.kind() == io::ErrorKind::StorageFull), "{error}");
+            assert_eq!(progress, 0);
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root and loop devices"]
+    fn every_file_system_takes_a_copy_and_some_a_clone() {
+        let bytes = noise(9 * BLOCK + 1, 5);
+        for (kind, options, clones) in
+            [("tmpfs", "size=100m", false), ("ext4", "loop", false), ("xfs", "loop", true), ("btrfs", "loop", true)]
+        {
+            on_mount(kind, options, |path| {
+                let (size, source) = (bytes.len() as u64, file_of(&bytes));
+                let there = tempfile::tempfile_in(path).unwrap();
+                let copied = copy_in_rhythm(&source, &there, size, &CHECKED, QUICK, &mut never_stop).unwrap();
+                assert_eq!(copied.checksum, sum_of(&bytes), "{kind}");
+                assert!(content(&there) == bytes, "{kind}");
+
+                // Within it: how much was reported tells whether blocks were shared or copied.
+                let twin = tempfile::tempfile_in(path).unwrap();
+                let mut first_report = None;
+                let mut watch = |done| {
+                    if done > 0 {
+                        first_report.get_or_insert(done);
+                    }
+                    ControlFlow::Continue(())
+                };
+                let cloned = copy_in_rhythm(&there, &twin, size, &CHECKED, QUICK, &mut watch).unwrap();
+                assert_eq!(first_report == Some(size), clones, "{kind}");
+                assert_eq!(cloned, copied, "{kind}");
+                assert!(content(&twin) == bytes, "{kind}");
+            });
+        }
+    }
+
+    #[test]
+    fn the_page_cache_of_the_source_is_left_as_it_was() {
+        // Long enough for the looking ahead to move on.
+        let blocks = LOOK_AHEAD / MIB + 8;
+        let source = file_of(&noise(BLOCK, 1).repeat(usize::try_from(blocks).unwrap()));
+        let cached = || -> Vec<bool> {
+            (0..blocks).map(|block| sys::any_page_cached(&source, block * MIB, BLOCK).unwrap()).collect()
+        };
+        drop_cached(&source, 0, blocks * MIB);
+        if cached().contains(&true) {
+            println!("skipped: the file system of the temporary directory is its page cache");
+            return;
+        }
+        rustix::fs::fadvise(&source, 0, None, Advice::Random).unwrap();
+        for block in [2, 7, blocks - 2] {
+            source.read_exact_at(&mut [0; 1], block * MIB + 100).unwrap();
+        }
+        let before = cached();
+        copy_in_rhythm(&source, &new_file(), blocks * MIB, &CHECKED, QUICK, &mut never_stop).unwrap();
+        assert_eq!(cached(), before);
+        assert_eq!(before.iter().filter(|cached| **cached).count(), 3);
+    }
+}

@@ -1,0 +1,14 @@
+//! The copy engine: contents and metadata of open files. Knows nothing of names or placements.
+
+mod copy;
+mod device;
+mod flow;
+pub(super) mod metadata;
+mod outcome;
+mod readback;
+pub(super) mod sys;
+
+pub(super) use copy::copy_contents;
+pub use copy::{CopyOptions, Verify};
+pub use outcome::{CopyError, Stop, Watch};
+pub(super) use readback::{checksum, same_contents};

@@ -1,0 +1,257 @@
+//! Evicting a file: the array gets its content back where it does not have it, then the copy goes.
+//!
+//! What has to be done follows from what stands under the names now, by the table of `decide`; so the
+//! same code serves the first attempt and the settling after a crash. The copy is removed last, after
+//! the array's file was made durable and both were found by name to be what they should be.
+
+use super::cache::{Source, copy_trouble, is_our_link, open_to_copy};
+use super::decide::{ArrayName, CacheName, KeptName, Way, evict_way};
+use super::engine::sys::is_opened_by_others;
+use super::engine::{Watch, same_contents};
+use super::folders::Workplace;
+use super::{Attempt, During, Finished, Job, Transfer, Trouble, ops};
+use crate::history::record::Published;
+use crate::plan::Why;
+use crate::tier::{Fingerprint, Folder, Kind, Stat};
+
+/// What was seen under the names of a file.
+struct Seen {
+    array: ArrayName,
+    kept: KeptName,
+    copy: CacheName,
+    array_stat: Option<Stat>,
+    copy_stat: Option<Stat>,
+}
+
+impl Transfer<'_> {
+    /// `published`: what an earlier attempt at this very action has put on the array already.
+    pub(super) fn evict(
+        &mut self,
+        job: &Job,
+        published: Option<Published>,
+        watch: &mut Watch<'_>,
+    ) -> Attempt<Finished> {
+        let array = Workplace::open_if_there(job.array, &job.action.path).during("opening the folder on the array")?;
+        let cache = Workplace::open_if_there(job.cache, &job.action.path).during("opening the folder on the cache")?;
+        let (array_folder, cache_folder) = (array.as_ref().map(|a| &a.folder), cache.as_ref().map(|c| &c.folder));
+        let seen = look(job, array_folder, cache_folder, published)?;
+        self.check_unused(job, cache_folder, &seen)?;
+        let mut finished = Finished::default();
+        let way = evict_way(job.action.placement, seen.array, seen.kept, seen.copy);
+        tracing::debug!(path = %job.action.path, ?way, array = ?seen.array, kept = ?seen.kept, copy = ?seen.copy);
+        // The two places are there whenever the table names a way that needs them.
+        match (way, array_folder, cache_folder) {
+            (Way::Leave(why), ..) => return Err(Trouble::Left(Why::Conflict, why.to_owned())),
+            (Way::Vanished, ..) => finished.note = Some("neither tier has it any more".to_owned()),
+            (Way::Forget, ..) => finished.note = Some("the cached copy was gone already".to_owned()),
+            (Way::DropCopy, Some(array), Some(cache)) => drop_copy(job, array, cache, &seen)?,
+            (Way::DropIfEqual, Some(array), Some(cache)) => {
+                if !equal(job, array, cache, watch)? {
+                    let detail = "the array has another file of that name, and the copy differs from it";
+                    return Err(Trouble::Left(Why::Conflict, detail.to_owned()));
+                }
+                drop_copy(job, array, cache, &seen)?;
+            }
+            (Way::Restore, Some(array), cache) => {
+                restore(job, array)?;
+                self.drop_after(job, array, cache)?;
+            }
+            (Way::RestoreOverLink, Some(array), cache) => {
+                restore_over_link(job, array)?;
+                self.drop_after(job, array, cache)?;
+            }
+            (Way::CopyBack | Way::CopyBackOver, _, Some(cache)) => {
+                self.copy_back(job, cache, &seen, way, &mut finished, watch)?;
+            }
+            (_, None, _) | (_, _, None) => {
+                return Err(Trouble::Failed("its folder went away meanwhile".to_owned()));
+            }
+        }
+        if let Some(published) = published {
+            drop_stale_kept(job, array_folder, published)?;
+        }
+        finished.array = job.array.folder.stat_below(&job.action.path).ok().flatten().map(|stat| stat.fingerprint());
+        finished.unmade = self.remove_empty_folders(job);
+        Ok(finished)
+    }
+
+    /// A copy that somebody reads stays until the next run.
+    fn check_unused(&self, job: &Job, cache: Option<&Folder>, seen: &Seen) -> Attempt<()> {
+        if !self.options.skip_open_files || seen.copy == CacheName::Absent {
+            return Ok(());
+        }
+        let Some(Ok(file)) = cache.map(|cache| cache.open(&job.names.file)) else { return Ok(()) };
+        if is_opened_by_others(&file) == Some(true) {
+            return Err(Trouble::Left(Why::Open, "somebody has it open".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Looks again, after the original is back, and removes the copy if there is one.
+    fn drop_after(&self, job: &Job, array: &Folder, cache: Option<&Folder>) -> Attempt<()> {
+        let seen = look(job, Some(array), cache, None)?;
+        match (seen.array, seen.copy, cache) {
+            (_, CacheName::Absent, _) => Ok(()),
+            (ArrayName::Original, CacheName::Ours, Some(cache)) => drop_copy(job, array, cache, &seen),
+            _ => Err(Trouble::Left(Why::Changed, "it changed meanwhile; both copies stay".to_owned())),
+        }
+    }
+
+    /// Copies the cached file to the array, and then removes it from the cache.
+    fn copy_back(
+        &mut self,
+        job: &Job,
+        cache: &Folder,
+        seen: &Seen,
+        way: Way,
+        finished: &mut Finished,
+        watch: &mut Watch<'_>,
+    ) -> Attempt<()> {
+        let file = &job.names.file;
+        let source = open_to_copy(cache, file, seen.copy_stat.as_ref().map(Stat::fingerprint))?;
+        let array = self.make_folders(job, job.array, job.cache)?;
+        let array = &array.folder;
+        let over = way == Way::CopyBackOver;
+        let expected = seen.array_stat.clone();
+        let published = self.copy_in(job, array, job.array, &source, finished, watch, |part| {
+            if over { put_over(array, part, file, expected.as_ref()) } else { ops::rename(array, part, file) }
+        })?;
+        self.publish(job, published)?;
+        finished.bytes = source.stat.size;
+        finished.checksum = Some(published.checksum);
+        if over {
+            // What was exchanged for the new content: the older original, or our link.
+            ops::unlink(array, &job.names.part).during("removing what was replaced")?;
+            ops::sync(array).during("making its removal durable")?;
+        }
+        drop(source);
+        let seen = look(job, Some(array), Some(cache), Some(published))?;
+        if (seen.array, seen.copy) != (ArrayName::Original, CacheName::Ours) {
+            return Err(Trouble::Left(Why::Changed, "it changed meanwhile; both copies stay".to_owned()));
+        }
+        drop_copy(job, array, cache, &seen)?;
+        drop_stale_kept(job, Some(array), published)
+    }
+}
+
+/// Exchanges the finished copy for what stands under the name; if that was something else than what was
+/// seen, exchanges them back.
+fn put_over(array: &Folder, part: &str, file: &str, expected: Option<&Stat>) -> std::io::Result<()> {
+    ops::exchange(array, part, file)?;
+    let out = array.stat(part)?;
+    let same = |a: &Stat, b: &Stat| (a.kind, a.fingerprint()) == (b.kind, b.fingerprint());
+    if out.as_ref().zip(expected).is_some_and(|(out, expected)| same(out, expected)) {
+        return Ok(());
+    }
+    ops::exchange(array, part, file)?;
+    Err(std::io::Error::other("something else has appeared under the name"))
+}
+
+/// What stands under the names now. What an earlier attempt has published counts as the original.
+fn look(job: &Job, array: Option<&Folder>, cache: Option<&Folder>, published: Option<Published>) -> Attempt<Seen> {
+    let names = &job.names;
+    let stat = |folder: Option<&Folder>, name: &str| match folder {
+        Some(folder) => folder.stat(name).during("looking at the file"),
+        None => Ok(None),
+    };
+    let (array_stat, kept_stat, copy_stat) =
+        (stat(array, &names.file)?, stat(array, &names.kept)?, stat(cache, &names.file)?);
+    let is_link = |name: &str| array.map_or(Ok(false), |array| is_our_link(job, array, name));
+    let is = |stat: &Stat, fingerprint: Option<Fingerprint>| Some(stat.fingerprint()) == fingerprint;
+    let array_name = match &array_stat {
+        None => ArrayName::Absent,
+        Some(stat) if stat.kind == Kind::Link && is_link(&names.file)? => ArrayName::OurLink,
+        Some(stat) if !stat.is_file() => ArrayName::Foreign,
+        Some(stat) if is(stat, job.action.array) || is(stat, published.map(|p| p.copy)) => ArrayName::Original,
+        Some(_) => ArrayName::Replaced,
+    };
+    let kept = match &kept_stat {
+        None => KeptName::Absent,
+        Some(stat) if stat.is_file() && is(stat, job.action.array) => KeptName::Original,
+        Some(stat) if stat.kind == Kind::Link && is_link(&names.kept)? => KeptName::OurLink,
+        Some(_) => KeptName::Foreign,
+    };
+    let copy = match &copy_stat {
+        None => CacheName::Absent,
+        Some(stat) if !stat.is_file() => CacheName::Foreign,
+        Some(stat) if is(stat, published.map_or(job.action.copy, |p| Some(p.from))) => CacheName::Ours,
+        Some(_) => CacheName::Changed,
+    };
+    Ok(Seen { array: array_name, kept, copy, array_stat, copy_stat })
+}
+
+fn equal(job: &Job, array: &Folder, cache: &Folder, watch: &mut Watch<'_>) -> Attempt<bool> {
+    let Source { file: one, .. } = open_to_copy(array, &job.names.file, None)?;
+    let Source { file: other, .. } = open_to_copy(cache, &job.names.file, None)?;
+    let sizes =
+        (Stat::of_file(&one).during("looking at it")?.size, Stat::of_file(&other).during("looking at it")?.size);
+    Ok(sizes.0 == sizes.1 && same_contents(&one, &other, watch).map_err(copy_trouble)?)
+}
+
+/// Gives the kept original its name back.
+fn restore(job: &Job, array: &Folder) -> Attempt<()> {
+    ops::rename(array, &job.names.kept, &job.names.file).during("giving the original its name back")?;
+    ops::sync(array).during("making the name of the original durable")
+}
+
+/// Puts the kept original in the place of our link, in one step.
+fn restore_over_link(job: &Job, array: &Folder) -> Attempt<()> {
+    let (file, kept) = (&job.names.file, &job.names.kept);
+    ops::exchange(array, kept, file).during("exchanging the link for the original")?;
+    if !is_our_link(job, array, kept)? {
+        ops::exchange(array, kept, file).during("exchanging them back")?;
+        return Err(Trouble::Left(Why::Changed, "the link was replaced meanwhile".to_owned()));
+    }
+    ops::sync(array).during("making the name of the original durable")?;
+    ops::unlink(array, kept).during("removing the link")?;
+    ops::sync(array).during("making the removal of the link durable")
+}
+
+/// Removes the cached copy, after what stays was made durable. It steps aside first, so that what is
+/// removed is what was looked at.
+fn drop_copy(job: &Job, array: &Folder, cache: &Folder, seen: &Seen) -> Attempt<()> {
+    let (file, old) = (&job.names.file, &job.names.old);
+    let changed = || Trouble::Left(Why::Changed, "it changed meanwhile; both copies stay".to_owned());
+    let (Some(stays), Some(goes)) = (&seen.array_stat, &seen.copy_stat) else { return Err(changed()) };
+    let survivor = array.open(file).during("opening the file on the array")?;
+    if Stat::of_file(&survivor).during("looking at the file on the array")?.fingerprint() != stays.fingerprint() {
+        return Err(changed());
+    }
+    make_durable(&survivor).during("making the file on the array durable")?;
+    ops::sync(array).during("making its name durable")?;
+    ops::rename(cache, file, old).during("setting the copy aside")?;
+    let moved = cache.stat(old).during("looking at the copy")?;
+    let named = array.stat(file).during("looking at the file on the array")?;
+    let is_good = moved.is_some_and(|moved| moved.is_file() && moved.fingerprint() == goes.fingerprint())
+        && named.is_some_and(|named| named.is_file() && named.fingerprint() == stays.fingerprint());
+    if !is_good {
+        ops::rename(cache, old, file).during("putting the copy back")?;
+        ops::sync(cache).during("making the copy's name durable")?;
+        return Err(changed());
+    }
+    ops::unlink(cache, old).during("removing the copy")?;
+    ops::sync(cache).during("making the removal of the copy durable")
+}
+
+/// `fsync`, except where the array is shared read-only and nothing can be waiting to be written.
+fn make_durable(file: &std::fs::File) -> std::io::Result<()> {
+    match file.sync_all() {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EINVAL)) => Ok(()),
+        result => result,
+    }
+}
+
+/// Removes the kept original that is older than what was copied back over it.
+fn drop_stale_kept(job: &Job, array: Option<&Folder>, published: Published) -> Attempt<()> {
+    let Some(array) = array else { return Ok(()) };
+    let (file, kept) = (&job.names.file, &job.names.kept);
+    let newer = array.stat(file).during("looking at the file on the array")?;
+    let older = array.stat(kept).during("looking at the kept original")?;
+    let is_stale = newer.is_some_and(|newer| newer.is_file() && newer.fingerprint() == published.copy)
+        && older.is_some_and(|older| older.is_file() && Some(older.fingerprint()) == job.action.array);
+    if is_stale {
+        ops::unlink(array, kept).during("removing the older original")?;
+        ops::sync(array).during("making its removal durable")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,331 @@
+//! Changing files: the executor of actions, and the settling of those that a crash cut short.
+//!
+//! Everything that the program does to a user's file happens below this module, in the order that
+//! keeps the first promise: intent on disk, second copy complete, durable and verified under its final
+//! name, that recorded, and only then the first copy touched; the outcome recorded last. Trouble with a
+//! file ends its action and leaves the file as it was; trouble with the history ends the run.
+
+mod cache;
+mod decide;
+mod engine;
+mod evict;
+mod folders;
+mod ops;
+mod settle;
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::checksum::Checksum;
+use crate::history::record::{Ended, Event, MadeFolder, Outcome, Published};
+use crate::history::{History, HistoryError, OpenAction};
+use crate::plan::{Action, Kind, Why};
+use crate::tier::{Fingerprint, KnownRoot, MARKER, Marker, Root, Tier, Tiers};
+pub use engine::{CopyError, CopyOptions, Stop, Verify, Watch};
+
+/// The ending of the name under which an original is kept beside its replacement, as `PlexCache-D`
+/// has it too.
+pub const KEPT: &str = ".plexcached";
+
+/// Room left on a disk beyond what is copied to it, for the file system's own needs. Bytes.
+const HEADROOM: u64 = 16 << 20;
+
+/// How to move files.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub copy: CopyOptions,
+    /// `safety.skip_open_files`.
+    pub skip_open_files: bool,
+}
+
+/// Carries out actions, one at a time.
+#[derive(Debug)]
+pub struct Transfer<'a> {
+    tiers: &'a Tiers,
+    history: &'a mut History,
+    options: Options,
+    seq: u32,
+}
+
+/// What came of an interrupted action.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    pub run: u64,
+    pub action: Action,
+    /// `None` when it could not be looked into: a root of it is not among the configured ones.
+    pub ended: Option<Ended>,
+}
+
+/// Why an action did not come to its end.
+#[derive(Debug)]
+enum Trouble {
+    History(HistoryError),
+    /// Left alone, for a reason that is no fault.
+    Left(Why, String),
+    Failed(String),
+}
+
+impl From<HistoryError> for Trouble {
+    fn from(error: HistoryError) -> Self {
+        Self::History(error)
+    }
+}
+
+type Attempt<T> = Result<T, Trouble>;
+
+/// Turns an I/O error into trouble that says what was being done.
+trait During<T> {
+    fn during(self, what: &str) -> Attempt<T>;
+}
+
+impl<T> During<T> for io::Result<T> {
+    fn during(self, what: &str) -> Attempt<T> {
+        self.map_err(|error| Trouble::Failed(format!("{what}: {error}")))
+    }
+}
+
+/// What a finished action leaves behind.
+#[derive(Debug, Default)]
+struct Finished {
+    array: Option<Fingerprint>,
+    copy: Option<Fingerprint>,
+    checksum: Option<Checksum>,
+    bytes: u64,
+    unmade: Vec<MadeFolder>,
+    /// For people: what could not be kept, what was found.
+    note: Option<String>,
+}
+
+/// An action on its way, with the roots it works in and the names it may use.
+struct Job<'a> {
+    run: u64,
+    seq: u32,
+    action: Action,
+    array: &'a Root,
+    cache: &'a Root,
+    names: Names,
+}
+
+/// Every name an action may touch in a folder: the file's own, and temporary ones of fixed length that
+/// never derive from it, so that a name of 255 bytes works too.
+struct Names {
+    file: String,
+    kept: String,
+    part: String,
+    old: String,
+    link: String,
+}
+
+impl Names {
+    fn new(action: &Action, temp: &str) -> Self {
+        let file = action.path.file_name().to_owned();
+        Self {
+            kept: format!("{file}{KEPT}"),
+            part: format!(".plexcache-{temp}.part"),
+            old: format!(".plexcache-{temp}.old"),
+            link: format!(".plexcache-{temp}.lnk"),
+            file,
+        }
+    }
+}
+
+impl Job<'_> {
+    /// What our link on the array says: where the cached copy is.
+    fn link_target(&self) -> String {
+        self.action.cache_path().into_string()
+    }
+}
+
+impl<'a> Transfer<'a> {
+    pub fn new(tiers: &'a Tiers, history: &'a mut History, options: Options) -> Self {
+        Self { tiers, history, options, seq: 0 }
+    }
+
+    pub fn history(&mut self) -> &mut History {
+        self.history
+    }
+
+    /// Records the roots that are used for the first time, and puts a marker on those that can be
+    /// written.
+    ///
+    /// # Errors
+    /// The history cannot be written, or a root that has to be written cannot be.
+    pub fn mark_new_roots(&mut self) -> Result<(), MarkError> {
+        let tiers = self.tiers;
+        for map in &tiers.maps {
+            for root in map.array.iter().chain([&map.cache]).filter(|root| root.is_new) {
+                let known = self.history.index().roots.get(&root.path).filter(|known| !known.marked);
+                let id = root.id.clone().or_else(|| known.and_then(|known| known.id.clone()));
+                let id = match id {
+                    Some(id) => id,
+                    None => random_hex().map_err(|source| MarkError::mark(root, source))?,
+                };
+                let mut known = KnownRoot {
+                    tier: root.tier,
+                    path: root.path.clone(),
+                    id: Some(id.clone()),
+                    mount: root.mount.identity(),
+                    marked: false,
+                };
+                if root.id.is_none() {
+                    // Recorded before it is written: a marker that the history does not know would
+                    // look like another state directory's.
+                    self.history.record(Event::Root(known.clone()))?;
+                    match write_marker(root, &Marker { id }) {
+                        Ok(()) => {}
+                        Err(error) if read_only(&error) && root.tier == Tier::Array => known.id = None,
+                        Err(source) => return Err(MarkError::mark(root, source)),
+                    }
+                }
+                known.marked = true;
+                self.history.record(Event::Root(known))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out one action, from its intent to its outcome.
+    ///
+    /// # Errors
+    /// Only when the history cannot be written: the run has to stop.
+    pub fn perform(&mut self, action: &Action, watch: &mut Watch<'_>) -> Result<Ended, HistoryError> {
+        let start = Instant::now();
+        self.seq += 1;
+        let (run, seq) = (self.history.run(), self.seq);
+        let mut action = action.clone();
+        if action.kind == Kind::Evict {
+            self.choose_array_root(&mut action);
+        }
+        let temp = temp_id(run, seq);
+        self.history.record(Event::Intent { seq, temp: temp.clone(), action: action.clone() })?;
+        let attempt = match self.job(run, seq, action, &temp) {
+            Some(job) => match job.action.kind {
+                Kind::Cache => self.cache(&job, watch),
+                Kind::Evict => self.evict(&job, None, watch),
+            },
+            None => Err(Trouble::Left(Why::Unavailable, "its disk is not among the configured ones".to_owned())),
+        };
+        let mut ended = ended(seq, attempt)?;
+        ended.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.history.record(Event::Ended(ended.clone()))?;
+        Ok(ended)
+    }
+
+    /// Settles every action that has an intent and no outcome: looks at the disk, finishes it or takes
+    /// it back, and records which.
+    ///
+    /// # Errors
+    /// Only when the history cannot be written: the run has to stop.
+    pub fn settle(&mut self, watch: &mut Watch<'_>) -> Result<Vec<Settled>, HistoryError> {
+        let open: Vec<_> = self.history.index().open.iter().map(|(id, open)| (*id, open.clone())).collect();
+        let mut settled = Vec::with_capacity(open.len());
+        for ((run, seq), OpenAction { temp, action, published }) in open {
+            let Some(job) = self.job(run, seq, action.clone(), &temp) else {
+                settled.push(Settled { run, action, ended: None });
+                continue;
+            };
+            let attempt = match action.kind {
+                Kind::Cache => self.settle_cache(&job, published, watch),
+                Kind::Evict => self.settle_evict(&job, published, watch),
+            };
+            let mut ended = ended(seq, attempt)?;
+            ended.settled_by = Some(self.history.run());
+            self.history.record_for(run, Event::Ended(ended.clone()))?;
+            settled.push(Settled { run, action, ended: Some(ended) });
+        }
+        Ok(settled)
+    }
+
+    fn job(&self, run: u64, seq: u32, action: Action, temp: &str) -> Option<Job<'a>> {
+        let array = self.tiers.root(&action.array_root).filter(|root| root.tier == Tier::Array)?;
+        let cache = self.tiers.root(&action.cache_root).filter(|root| root.tier == Tier::Cache)?;
+        let names = Names::new(&action, temp);
+        Some(Job { run, seq, action, array, cache, names })
+    }
+
+    /// A file that has to be copied back goes to the disk it came from, or, when that one is gone or
+    /// full, to the emptiest of its map.
+    fn choose_array_root(&self, action: &mut Action) {
+        let Some(map) = self.tiers.map(&action.map) else { return };
+        let free = |root: &Root| root.folder.space().map_or(0, |space| space.free);
+        let fits = |root: &Root| free(root) >= action.size.saturating_add(HEADROOM);
+        let home = map.array.iter().find(|root| root.path == action.array_root);
+        let stays = home.is_some_and(|root| {
+            let is_there = |name| root.folder.stat_below(&name).is_ok_and(|stat| stat.is_some());
+            // What has its original or its link on that disk is not copied to another.
+            is_there(action.path.clone())
+                || action.path.sibling(&format!("{}{KEPT}", action.path.file_name())).is_ok_and(is_there)
+                || fits(root)
+        });
+        if stays {
+            return;
+        }
+        if let Some(root) = map.array.iter().filter(|root| fits(root)).max_by_key(|root| free(root)) {
+            action.array_root.clone_from(&root.path);
+        }
+    }
+
+    fn publish(&mut self, job: &Job, published: Published) -> Attempt<()> {
+        Ok(self.history.record_for(job.run, Event::Published { seq: job.seq, published })?)
+    }
+}
+
+/// Why a root could not be made known.
+#[derive(Debug, thiserror::Error)]
+pub enum MarkError {
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error("cannot write {path}/{MARKER}: {source}")]
+    Mark { path: camino::Utf8PathBuf, source: io::Error },
+}
+
+impl MarkError {
+    fn mark(root: &Root, source: io::Error) -> Self {
+        Self::Mark { path: root.path.clone(), source }
+    }
+}
+
+fn read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+}
+
+fn write_marker(root: &Root, marker: &Marker) -> io::Result<()> {
+    let mut file = ops::create(&root.folder, MARKER)?;
+    file.write_all(&serde_json::to_vec(marker)?)?;
+    file.sync_all()?;
+    ops::sync(&root.folder)
+}
+
+fn ended(seq: u32, attempt: Attempt<Finished>) -> Result<Ended, HistoryError> {
+    let (result, why, error, finished) = match attempt {
+        Ok(finished) => (Outcome::Done, None, finished.note.clone(), finished),
+        Err(Trouble::History(error)) => return Err(error),
+        Err(Trouble::Left(why, text)) => (Outcome::Skipped, Some(why), Some(text), Finished::default()),
+        Err(Trouble::Failed(text)) => (Outcome::Failed, None, Some(text), Finished::default()),
+    };
+    let Finished { array, copy, checksum, bytes, unmade, note: _ } = finished;
+    Ok(Ended { seq, result, error, why, bytes, duration_ms: 0, array, copy, checksum, unmade, settled_by: None })
+}
+
+/// Names the temporary files of an action: 16 hexadecimal digits, of which the random half keeps apart
+/// what two states with the same run numbers would call the same.
+fn temp_id(run: u64, seq: u32) -> String {
+    let random = random_hex().unwrap_or_default();
+    let random = random.get(..8).unwrap_or("00000000");
+    let run = run & 0xffff;
+    format!("{random}{run:04x}{:04x}", seq & 0xffff)
+}
+
+fn random_hex() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom(&mut bytes, GetRandomFlags::empty())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A watch that never stops anything.
+pub(crate) fn unwatched(_: u64) -> ControlFlow<Stop> {
+    ControlFlow::Continue(())
+}
