@@ -1,12 +1,15 @@
 pub mod checksum;
+pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod history;
+pub mod logging;
 pub mod paths;
 pub mod plan;
 pub mod report;
 pub mod secret;
 pub mod select;
+pub mod signal;
 pub mod state;
 pub mod tier;
 pub mod transfer;
