@@ -119,14 +119,19 @@ impl StateDir {
 
     /// Replaces a derived file in one step that survives a power cut: whole old or whole new.
     pub fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
-        let (path, new) = (self.file(name), self.file(&format!("{name}.new")));
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let mut file = File::from(fs::openat(CWD, new.as_std_path(), flags, PRIVATE)?);
-        file.write_all(&serde_json::to_vec(value)?)?;
-        file.sync_all()?;
-        fs::renameat(CWD, new.as_std_path(), CWD, path.as_std_path())?;
-        sync_dir(&self.path)
+        replace_file(&self.file(name), PRIVATE, &serde_json::to_vec(value)?)
     }
+}
+
+/// Replaces the file at `path` in one step: whoever reads it sees the whole old or the whole new one.
+pub fn replace_file(path: &Utf8Path, mode: Mode, contents: &[u8]) -> io::Result<()> {
+    let new = Utf8PathBuf::from(format!("{path}.new"));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mut file = File::from(fs::openat(CWD, new.as_std_path(), flags, mode)?);
+    file.write_all(contents)?;
+    file.sync_all()?;
+    fs::renameat(CWD, new.as_std_path(), CWD, path.as_std_path())?;
+    sync_dir(path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new(".")))
 }
 
 /// Read and write for the owner alone.

@@ -57,12 +57,16 @@ pub enum Message<'a> {
     /// Last of `sync`, `evict` and `undo`.
     Summary(&'a Summary),
     Status(&'a Status),
+    /// `status --nagios`: one line.
+    Nagios(&'a Status),
     /// `status --why`.
     Why(&'a Why),
     /// `history`: newest first.
     Runs(&'a [Run]),
     /// `history RUN`.
     Run(&'a Run),
+    /// `history --csv`.
+    Csv(&'a [Run]),
     /// `history --stats`.
     Stats(&'a Stats),
     /// The end of a command that could not go on.
@@ -183,6 +187,14 @@ pub struct Stats {
     /// Bytes copied, and the time that took.
     pub copied_bytes: u64,
     pub copy_ms: u64,
+}
+
+/// How well things are, for monitoring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Ok,
+    Warning,
+    Critical,
 }
 
 /// Shows messages.

@@ -6,6 +6,7 @@
 //! goes away in mid-run cannot turn into the folder below its mount point.
 
 mod folder;
+pub mod host;
 mod mount;
 mod open_files;
 

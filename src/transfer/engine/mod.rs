@@ -6,6 +6,8 @@ mod flow;
 pub(super) mod metadata;
 mod outcome;
 mod readback;
+#[cfg(test)]
+mod samples;
 pub(super) mod sys;
 
 pub(super) use copy::copy_contents;

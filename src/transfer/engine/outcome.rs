@@ -10,7 +10,8 @@ use std::ops::ControlFlow;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stop;
 
-/// Told the bytes that are done so far, at least once a mebibyte and every 100 ms of a pause.
+/// Told the bytes that are done so far: at least once a MiB that is copied, once in 4 MiB that are read
+/// back, and every 100 ms of a pause.
 pub type Watch<'a> = dyn FnMut(u64) -> ControlFlow<Stop> + 'a;
 
 /// Why there is no copy. Whatever the target holds by then is worth nothing.

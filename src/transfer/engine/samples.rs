@@ -1,8 +1,10 @@
-//! Files for the tests of the copy engine. Contents are made up and differ in every block.
+//! Files for the tests of the copy engine. Contents are made up and differ in every block; what
+//! needs a file system of a certain kind mounts one, as root.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use crate::checksum::{Checksum, Hasher};
 use super::outcome::Stop;
@@ -44,4 +46,26 @@ pub(super) fn sum_of(bytes: &[u8]) -> Checksum {
 
 pub(super) fn never_stop(_: u64) -> ControlFlow<Stop> {
     ControlFlow::Continue(())
+}
+
+/// Runs `test` with the path of a fresh file system.
+pub(super) fn on_mount(kind: &str, options: &str, test: impl FnOnce(&Path)) {
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(arguments[0]).args(&arguments[1..]).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (point, image) = (folder.path().join("mount"), folder.path().join("image"));
+    let (point, image) = (point.to_str().unwrap(), image.to_str().unwrap());
+    run(&["mkdir", point]);
+    if kind == "tmpfs" {
+        run(&["mount", "-t", kind, "-o", options, "none", point]);
+    } else {
+        run(&["truncate", "-s", "400M", image]);
+        run(&[&format!("mkfs.{kind}"), "-q", image]);
+        run(&["mount", "-o", options, image, point]);
+    }
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(Path::new(point))));
+    run(&["umount", point]);
+    outcome.unwrap();
 }

@@ -1,0 +1,109 @@
+//! `history`: the runs, newest first, or the actions of one. Reads only.
+
+use jiff::Timestamp;
+
+use super::{Command, Failure, Session, history_failure};
+use crate::exit::Exit;
+use crate::history::record::{Outcome, RunOutcome};
+use crate::history::{Run, runs};
+use crate::plan::Kind;
+use crate::report::{Message, Stats};
+
+/// Shows runs.
+#[derive(Debug)]
+pub struct ShowHistory {
+    pub listing: Listing,
+    pub filter: Filter,
+}
+
+/// How to show them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    Runs,
+    /// The actions of this run.
+    Run(u64),
+    Stats,
+    Csv,
+}
+
+/// Which runs.
+#[derive(Debug, Default)]
+pub struct Filter {
+    /// A part of the path of a file that the run touched.
+    pub path: Option<String>,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    pub failed: bool,
+    pub command: Option<String>,
+    pub limit: usize,
+}
+
+impl Filter {
+    fn takes(&self, run: &Run) -> bool {
+        let Self { path, since, until, failed, command, limit: _ } = self;
+        since.is_none_or(|since| run.at >= since)
+            && until.is_none_or(|until| run.at <= until)
+            && command.as_ref().is_none_or(|command| run.started.command == *command)
+            && (!failed || has_failed(run))
+            && path.as_ref().is_none_or(|part| run.actions.iter().any(|a| a.action.path.as_str().contains(part.as_str())))
+    }
+}
+
+fn has_failed(run: &Run) -> bool {
+    let summary = run.summary();
+    summary.failed.files > 0 || !matches!(summary.outcome, RunOutcome::Ok)
+}
+
+impl Command for ShowHistory {
+    fn name(&self) -> &'static str {
+        "history"
+    }
+
+    fn run(&self, session: &mut Session<'_>) -> anyhow::Result<Exit> {
+        let Self { listing, filter } = self;
+        let all = runs(&session.state).map_err(history_failure)?;
+        if let Listing::Run(number) = listing {
+            let Some(run) = all.iter().find(|run| run.run == *number) else {
+                let message = format!("there is no run {number} in the history");
+                return Err(Failure::new(Exit::Error, message, Some("plexcache history lists them")).into());
+            };
+            session.reporter.message(&Message::Run(run));
+            return Ok(Exit::Ok);
+        }
+        let chosen: Vec<Run> = all.into_iter().rev().filter(|run| filter.takes(run)).collect();
+        let shown = &chosen[..chosen.len().min(filter.limit)];
+        match listing {
+            Listing::Stats => session.reporter.message(&Message::Stats(&stats(&chosen))),
+            Listing::Csv => session.reporter.message(&Message::Csv(shown)),
+            Listing::Runs | Listing::Run(_) => session.reporter.message(&Message::Runs(shown)),
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+fn stats(runs: &[Run]) -> Stats {
+    let mut stats = Stats::default();
+    let mut outcomes = std::collections::BTreeMap::new();
+    for run in runs {
+        let summary = run.summary();
+        stats.runs += 1;
+        *outcomes.entry(summary.outcome.word().to_owned()).or_insert(0) += 1;
+        stats.first = Some(stats.first.map_or(run.at, |at: Timestamp| at.min(run.at)));
+        stats.last = Some(stats.last.map_or(run.at, |at: Timestamp| at.max(run.at)));
+        for action in &run.actions {
+            let Some(ended) = &action.ended else { continue };
+            match (ended.result, action.action.kind) {
+                (Outcome::Done, Kind::Cache) => stats.cached.add(action.action.size),
+                (Outcome::Done, Kind::Evict) => stats.evicted.add(action.action.size),
+                (Outcome::Failed, _) => stats.failed.add(action.action.size),
+                (Outcome::Skipped, _) => {}
+            }
+            if ended.bytes > 0 {
+                stats.copied_bytes += ended.bytes;
+                stats.copy_ms += ended.duration_ms;
+            }
+        }
+    }
+    stats.outcomes = outcomes.into_iter().collect();
+    stats
+}

@@ -1,0 +1,301 @@
+//! `status`: what is on the cache, why, and until when.
+//!
+//! Reads the state and the cache only, so that it answers in milliseconds and wakes no disk; `--live`
+//! asks Plex and looks at the array too. Whatever cannot be looked at becomes a line of `health`, and
+//! the rest is still shown.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context;
+use camino::{Utf8Path, Utf8PathBuf};
+use jiff::{SignedDuration, Timestamp};
+use rustix::fs::Mode;
+
+use super::{Command, Session, evict, history_failure, survey, sync};
+use crate::exit::Exit;
+use crate::history::record::RunOutcome;
+use crate::history::{Index, LastRun, runs};
+use crate::paths::MediaPath;
+use crate::plan::{Cached, CopyState, EvictWhy, Kind};
+use crate::plex::MediaServer;
+use crate::report::{self, FileStatus, Message, ServerLine, Status, TierStatus, Why};
+use crate::select::{FileKey, Memory};
+use crate::state::replace_file;
+use crate::tier::{Folder, Leniency, MARKER, Tiers};
+
+/// After so long without a run somebody should look.
+const OVERDUE: SignedDuration = SignedDuration::from_hours(48);
+
+/// How many of the last runs the page shows.
+const RUNS_ON_PAGE: usize = 30;
+
+/// Shows what is on the cache.
+#[derive(Debug)]
+pub struct ShowStatus {
+    pub live: bool,
+    /// Explain this file instead.
+    pub why: Option<String>,
+    /// Write a page there instead.
+    pub html: Option<Utf8PathBuf>,
+    /// Write metrics there instead.
+    pub prometheus: Option<Utf8PathBuf>,
+    pub nagios: bool,
+}
+
+impl Command for ShowStatus {
+    fn name(&self) -> &'static str {
+        "status"
+    }
+
+    fn run(&self, session: &mut Session<'_>) -> anyhow::Result<Exit> {
+        let Self { live, why, html, prometheus, nagios } = self;
+        let now = Timestamp::now();
+        let index = crate::history::load(&session.state).map_err(history_failure)?;
+        let memory = Memory::load(&session.state);
+        let mut status = status(session, &index, &memory, now);
+        if *live {
+            look_live(session, &index, &mut status);
+        }
+        if let Some(asked) = why {
+            let why = explain(session, &index, &memory, &status, asked);
+            session.reporter.message(&Message::Why(&why));
+            return Ok(Exit::Ok);
+        }
+        if html.is_some() || prometheus.is_some() {
+            let mut runs = runs(&session.state).map_err(history_failure)?;
+            if let Some(path) = prometheus {
+                let text = report::prometheus(&status, &runs);
+                write(path, Mode::from_raw_mode(0o644), &text)?;
+            }
+            if let Some(path) = html {
+                let shown = runs.split_off(runs.len().saturating_sub(RUNS_ON_PAGE));
+                // Who watches what is not everybody's business.
+                write(path, Mode::from_raw_mode(0o640), &report::html(&status, &shown))?;
+            }
+            return Ok(Exit::Ok);
+        }
+        if *nagios {
+            session.reporter.message(&Message::Nagios(&status));
+            return Ok(match report::level(&status) {
+                report::Level::Ok => Exit::Ok,
+                // The statuses of a Nagios plugin, whatever they mean elsewhere.
+                report::Level::Warning => Exit::Error,
+                report::Level::Critical => Exit::Usage,
+            });
+        }
+        session.reporter.message(&Message::Status(&status));
+        Ok(Exit::Ok)
+    }
+}
+
+fn write(path: &Utf8Path, mode: Mode, text: &str) -> anyhow::Result<()> {
+    replace_file(path, mode, text.as_bytes()).with_context(|| format!("writing {path}"))
+}
+
+/// A cache root as `status` sees it.
+struct CacheRoot<'a> {
+    map: &'a crate::config::Map,
+    folder: Option<Folder>,
+}
+
+fn status(session: &Session<'_>, index: &Index, memory: &Memory, now: Timestamp) -> Status {
+    let config = session.config;
+    let mut health = Vec::new();
+    let roots: Vec<CacheRoot<'_>> = config
+        .maps
+        .iter()
+        .map(|map| match open_cache(&map.cache, index) {
+            Ok(folder) => CacheRoot { map, folder: Some(folder) },
+            Err(why) => {
+                health.push(format!("the cache root {} cannot be used: {why}", map.cache));
+                CacheRoot { map, folder: None }
+            }
+        })
+        .collect();
+    let wanted: BTreeSet<FileKey> = memory.wants().iter().map(|want| want.unit().clone()).collect();
+    let releases = memory.releases(&sync::units_of(index), &wanted, &config.evict, now);
+    let file = |(key, cached): (&FileKey, &Cached)| {
+        let unit = FileKey { map: key.map.clone(), path: cached.action.unit.clone() };
+        let root = roots.iter().find(|root| root.map.cache == cached.action.cache_root);
+        let folder = root.and_then(|root| root.folder.as_ref());
+        FileStatus {
+            state: folder.and_then(|folder| survey::state_in(folder, cached).ok()).map(|(state, _)| state),
+            release: releases.get(&unit).copied().flatten(),
+            wanted: wanted.contains(&unit),
+            pinned: config.select.pin.paths.is_match(key.path.as_str()),
+            held_until: index.holds.get(key).filter(|hold| hold.kind == Kind::Cache && hold.until > now).map(|h| h.until),
+            cached: cached.clone(),
+        }
+    };
+    let files: Vec<FileStatus> = index.cached.iter().map(file).collect();
+    let tiers = roots.iter().map(|root| tier_status(root, &files, config)).collect();
+    health.extend(health_of(index, &files, now));
+    Status { now, tiers, files, last_run: index.last_run.clone(), health, live: None }
+}
+
+/// Opens a cache root and makes sure that it is the one that the history knows.
+fn open_cache(path: &Utf8Path, index: &Index) -> Result<Folder, String> {
+    let folder = Folder::open_root(path).map_err(|error| error.to_string())?;
+    let is_known = index.roots.get(path).is_some_and(|known| known.id.is_some() && known.marked);
+    match folder.stat(MARKER) {
+        Ok(None) if is_known => Err(format!("its marker {MARKER} is missing; is it mounted?")),
+        Ok(_) => Ok(folder),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn tier_status(root: &CacheRoot<'_>, files: &[FileStatus], config: &crate::config::Config) -> TierStatus {
+    let space = root.folder.as_ref().and_then(|folder| folder.space().ok());
+    let here = files.iter().map(|file| &file.cached.action).filter(|action| action.cache_root == root.map.cache);
+    TierStatus {
+        map: root.map.plex.clone(),
+        cache_root: root.map.cache.clone(),
+        total: space.map(|space| space.total),
+        free: space.map(|space| space.free),
+        owned: here.map(|action| action.size).sum(),
+        limit: space.map(|space| config.limits.max_size.of(space.total)),
+    }
+}
+
+fn health_of(index: &Index, files: &[FileStatus], now: Timestamp) -> Vec<String> {
+    let mut health = Vec::new();
+    let count = |state| files.iter().filter(|file| file.state == Some(state)).count();
+    let (gone, changed) = (count(CopyState::Gone), count(CopyState::Changed));
+    if gone > 0 {
+        health.push(format!("{gone} cached copies are gone from the cache; the next run puts that in order"));
+    }
+    if changed > 0 {
+        health.push(format!("{changed} cached copies were changed by somebody since they were made"));
+    }
+    if !index.open.is_empty() {
+        health.push(format!("{} actions were interrupted; the next run settles them", index.open.len()));
+    }
+    match &index.last_run {
+        None => health.push("there has been no run yet".to_owned()),
+        Some(LastRun { run, finished: None, .. }) => health.push(format!("run {run} was cut short")),
+        Some(LastRun { run, finished: Some((at, finished)), .. }) => {
+            let trouble = match finished.outcome {
+                RunOutcome::Ok | RunOutcome::Stopped => None,
+                RunOutcome::Partial => Some("was partial".to_owned()),
+                RunOutcome::Failed | RunOutcome::Refused => Some(finished.outcome.word().to_owned()),
+            };
+            if let Some(trouble) = trouble {
+                let why = finished.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+                health.push(format!("run {run} {trouble}{why} (plexcache history {run})"));
+            }
+            if now.duration_since(*at) > OVERDUE {
+                health.push(format!("the last run was {} hours ago", now.duration_since(*at).as_hours()));
+            }
+        }
+    }
+    health
+}
+
+/// Asks Plex, and looks for the originals on the array.
+fn look_live(session: &mut Session<'_>, index: &Index, status: &mut Status) {
+    match sync::Server::connect(session) {
+        Err(error) => status.health.push(format!("Plex: {error:#}")),
+        Ok(server) => {
+            let sessions = server.server.sessions();
+            let playing = sessions.value().map(Vec::len);
+            if !sessions.is_complete() {
+                status.health.push("what plays now cannot be read".to_owned());
+            }
+            status.live = Some(ServerLine { version: server.version().to_owned(), users: server.users(), playing });
+        }
+    }
+    let leniency = Leniency { same_device: session.config.safety.allow_same_device, changed_roots: false };
+    let tiers = match Tiers::open(&session.config.maps, &index.roots, leniency) {
+        Ok(tiers) => tiers,
+        Err(error) => {
+            status.health.push(error.to_string());
+            return;
+        }
+    };
+    for cached in index.cached.values() {
+        let action = &cached.action;
+        let Some(root) = tiers.root(&action.array_root) else { continue };
+        let name = match action.placement {
+            crate::config::Placement::Move => continue,
+            crate::config::Placement::Copy => Ok(action.path.clone()),
+            crate::config::Placement::Hide | crate::config::Placement::Symlink => {
+                action.path.sibling(&format!("{}{}", action.path.file_name(), crate::transfer::KEPT))
+            }
+        };
+        let stat = name.map_err(std::io::Error::other).and_then(|name: MediaPath| root.folder.stat_below(&name));
+        match stat {
+            Ok(Some(stat)) if Some(stat.fingerprint()) == action.array => {}
+            Ok(Some(_)) => status.health.push(format!("the original of {} was replaced", action.path)),
+            Ok(None) => status.health.push(format!("the original of {} is gone", action.path)),
+            Err(error) => status.health.push(format!("the original of {} cannot be looked at: {error}", action.path)),
+        }
+    }
+}
+
+/// `--why`: what is known of one file.
+fn explain(session: &Session<'_>, index: &Index, memory: &Memory, status: &Status, asked: &str) -> Why {
+    let asked_for = [asked.to_owned()];
+    let (keys, _) = evict::find(session.config, &index.cached, &asked_for);
+    let file = keys.first().and_then(|key| {
+        status.files.iter().find(|file| file.cached.action.key() == *key).cloned()
+    });
+    let mut lines = Vec::new();
+    let wants = memory.wants();
+    let matching = |parts: &[FileKey]| {
+        parts.iter().any(|part| keys.contains(part) || part.path.as_str() == asked || asked.ends_with(&format!("/{}", part.path)))
+    };
+    let want = wants.iter().find(|want| matching(&want.parts)).or_else(|| {
+        let unit = file.as_ref().map(|file| &file.cached.action.unit)?;
+        wants.iter().find(|want| want.unit().path == *unit)
+    });
+    if keys.len() > 1 {
+        lines.push(format!("{} files are on the cache there; this is the first", keys.len()));
+    }
+    match want {
+        Some(want) => {
+            let reasons: Vec<String> = want.reasons.iter().map(ToString::to_string).collect();
+            lines.push(format!("wanted: {}", reasons.join(", ")));
+        }
+        None => lines.push("wanted by nobody, as far as the last answers tell".to_owned()),
+    }
+    match &file {
+        None => lines.push("not on the cache by plexcache".to_owned()),
+        Some(file) => lines.extend(lines_of(file)),
+    }
+    Why { asked: asked.to_owned(), file, lines }
+}
+
+fn lines_of(file: &FileStatus) -> Vec<String> {
+    let action = &file.cached.action;
+    let reasons: Vec<String> = action.reasons.iter().map(ToString::to_string).collect();
+    let mut lines = vec![
+        format!("cached by run {} at {} ({})", file.cached.run, file.cached.at, action.placement),
+        format!("cached for: {}", if reasons.is_empty() { "an undo".to_owned() } else { reasons.join(", ") }),
+    ];
+    match file.state {
+        Some(CopyState::Unchanged) => {}
+        Some(CopyState::Changed) => lines.push("the cached copy was changed since; it will be written back".to_owned()),
+        Some(CopyState::Gone) => lines.push("the cached copy is gone".to_owned()),
+        None => lines.push("the cache cannot be looked at".to_owned()),
+    }
+    if file.pinned {
+        lines.push("pinned: stays whatever happens".to_owned());
+    }
+    if let Some(until) = file.held_until {
+        lines.push(format!("held by an undo until {until}"));
+    }
+    lines.push(match (&file.release, file.wanted) {
+        (Some(release), _) => {
+            let why = match release.why {
+                EvictWhy::Watched => "everybody who wanted it has watched it",
+                EvictWhy::Unwanted => "nobody wants it any more",
+                EvictWhy::MaxAge => "it has been wanted for longer than evict.max_age",
+                EvictWhy::MakeRoom | EvictWhy::Asked | EvictWhy::Undo | EvictWhy::Gone => "of its own",
+            };
+            format!("evicted after {}, because {why}", release.at)
+        }
+        (None, true) => "stays while it is wanted, unless something of higher rank needs the room".to_owned(),
+        (None, false) => "stays until everybody who wanted it has answered completely".to_owned(),
+    });
+    lines
+}

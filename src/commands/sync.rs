@@ -1,0 +1,278 @@
+//! `sync`, and the part of `evict` that asks Plex: what is wanted, held against what is cached.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context;
+use jiff::{SignedDuration, Timestamp};
+
+use super::survey::Survey;
+use super::{Begin, Changes, Command, Failure, Session, pool_lines};
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::paths::PathMap;
+use crate::plan::{Input, Kind, Plan, Skip, Why, plan_sync};
+use crate::plex::{MediaServer, PlexError, PlexServer, ServerOptions};
+use crate::report::{PlanContext, ServerLine};
+use crate::secret::Secret;
+use crate::select::{CachedUnit, FileKey, Gathered, Memory, Playing, Request, SelectError, Viewer, gather};
+use crate::tier::OpenFiles;
+
+/// Caches what is wanted and evicts what is not.
+#[derive(Debug)]
+pub struct Sync {
+    /// `false` with `--no-evict`.
+    pub evict: bool,
+}
+
+impl Command for Sync {
+    fn name(&self) -> &'static str {
+        "sync"
+    }
+
+    fn run(&self, session: &mut Session<'_>) -> anyhow::Result<Exit> {
+        let Self { evict } = self;
+        by_wants(session, self.name(), true, *evict)
+    }
+}
+
+/// A run that follows the wants: `sync` caches and evicts, `evict` without arguments only evicts.
+pub(super) fn by_wants(
+    session: &mut Session<'_>,
+    command: &'static str,
+    cache: bool,
+    evict: bool,
+) -> anyhow::Result<Exit> {
+    let mut changes = session.begin(&Begin { command, ..Begin::default() })?;
+    match plan(session, &mut changes, command, cache, evict) {
+        Ok((plan, context)) => changes.apply(session, &plan, &context, None),
+        Err(error) => Err(changes.fail(error)),
+    }
+}
+
+fn plan(
+    session: &mut Session<'_>,
+    changes: &mut Changes,
+    command: &'static str,
+    cache: bool,
+    evict: bool,
+) -> anyhow::Result<(Plan, PlanContext)> {
+    let now = Timestamp::now();
+    let config = session.config;
+    let server = Server::connect(session)?;
+    let memory = Memory::load(&session.state);
+    let cached_units = cached_units(changes);
+    let (maps, map_names) = path_map(config)?;
+    let gathered = gather(
+        &Request {
+            server: &server.server,
+            owner: &server.owner,
+            viewers: &server.viewers,
+            select: &config.select,
+            evict: &config.evict,
+            maps: &maps,
+            map_names: &map_names,
+            cached: &cached_units,
+            now,
+        },
+        &memory,
+    )
+    .map_err(select_failure)?;
+    for problem in &gathered.problems {
+        changes.problem(problem.clone());
+    }
+    if let Playing::Unknown(why) = &gathered.playing {
+        changes.problem(format!("nothing is evicted, because what plays now could not be read: {why}"));
+    }
+    let memory = memory.after(&gathered, &cached_units, now);
+    if !changes.is_dry_run()
+        && let Err(error) = memory.save(&session.state)
+    {
+        session.warn(&format!("cannot save what is wanted: {error}"));
+    }
+    let open = OpenFiles::scan();
+    let survey = Survey {
+        tiers: &changes.tiers,
+        index: changes.index(),
+        open: &open,
+        playing: &gathered.playing,
+        sidecars: config.select.sidecars,
+        min_file_age: SignedDuration::try_from(config.safety.min_file_age).unwrap_or(SignedDuration::MAX),
+        now,
+    };
+    let wanted: BTreeSet<FileKey> = gathered.wants.iter().map(|want| want.unit().clone()).collect();
+    let releases = memory.releases(&cached_units, &wanted, &config.evict, now);
+    let cached = survey.cached(&releases, |key| config.select.pin.paths.is_match(key.path.as_str()));
+    let candidates = survey.candidates(&gathered.wants);
+    let pools = survey.pools(&config.limits).context("asking the cache for free space")?;
+    let mut plan = plan_sync(&Input {
+        now,
+        candidates: &candidates,
+        cached: &cached,
+        pools: &pools,
+        held_off: &survey.held_off(),
+        sessions_unknown: matches!(gathered.playing, Playing::Unknown(_)),
+        make_room: config.evict.make_room,
+        evict,
+        cache,
+    });
+    if cache {
+        plan.skipped.extend(unmapped(&gathered));
+    }
+    let context = PlanContext {
+        command,
+        server: Some(server.line(&gathered)),
+        pools: pool_lines(&pools, &cached, &plan),
+        undo_of: Vec::new(),
+    };
+    Ok((plan, context))
+}
+
+/// What plays now, for commands that take the wants as they last were.
+pub(super) struct Server {
+    pub(super) server: PlexServer,
+    owner: Secret,
+    viewers: Vec<Viewer>,
+    version: String,
+}
+
+impl Server {
+    /// Finds the token, asks which server answers, and whose it is.
+    pub(super) fn connect(session: &mut Session<'_>) -> anyhow::Result<Self> {
+        let config = session.config;
+        let (token, warnings) = crate::config::token(config, session.environment).map_err(config_failure)?;
+        for warning in warnings {
+            session.warn(&warning);
+        }
+        let plex = &config.plex;
+        let options = ServerOptions {
+            timeout: plex.timeout,
+            ca_file: plex.ca_file.as_ref().map(|path| path.clone().into_std_path_buf()),
+            insecure_tls: plex.insecure_tls,
+            machine_id: plex.machine_id.clone(),
+            ..ServerOptions::new(&plex.url, token.clone())
+        };
+        let server = PlexServer::new(options).map_err(plex_failure)?;
+        let (identity, owner_name) = std::thread::scope(|scope| {
+            let name = scope.spawn(|| server.owner_name());
+            (server.identity(), name.join().expect("asking for a name does not panic"))
+        });
+        let identity = identity.map_err(plex_failure)?;
+        let owner_name = match owner_name {
+            Ok(name) if !name.is_empty() => name,
+            Err(error @ PlexError::Unauthorized { .. }) => return Err(plex_failure(error)),
+            // Only a name for the reports; whose it is matters to nobody else.
+            Ok(_) => "owner".to_owned(),
+            Err(error) => {
+                tracing::info!("cannot read the owner's name: {error}");
+                "owner".to_owned()
+            }
+        };
+        let viewers = viewers(config, &owner_name, &token);
+        Ok(Self { server, owner: token, viewers, version: identity.version })
+    }
+
+    pub(super) fn users(&self) -> usize {
+        self.viewers.len()
+    }
+
+    pub(super) fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn line(&self, gathered: &Gathered) -> ServerLine {
+        let playing = match &gathered.playing {
+            Playing::Known { rating_keys, .. } => Some(rating_keys.len()),
+            Playing::Unknown(_) => None,
+        };
+        ServerLine { version: self.version.clone(), users: self.viewers.len(), playing }
+    }
+}
+
+/// The owner, and everybody with a token in the configuration, as far as `[users]` includes them.
+fn viewers(config: &Config, owner_name: &str, owner: &Secret) -> Vec<Viewer> {
+    let mut viewers = Vec::new();
+    if config.users.includes(owner_name) {
+        viewers.push(Viewer { name: owner_name.to_owned(), token: owner.clone() });
+    }
+    let others = config.users.tokens.iter().filter(|(name, _)| *name != owner_name && config.users.includes(name));
+    viewers.extend(others.map(|(name, token)| Viewer { name: name.clone(), token: token.clone() }));
+    viewers
+}
+
+/// The units that the history says are cached.
+pub(super) fn cached_units(changes: &Changes) -> Vec<CachedUnit> {
+    units_of(changes.index())
+}
+
+/// The same, of an index alone.
+pub(super) fn units_of(index: &crate::history::Index) -> Vec<CachedUnit> {
+    let mut units: BTreeMap<FileKey, CachedUnit> = BTreeMap::new();
+    for cached in index.cached.values() {
+        let action = &cached.action;
+        let unit = FileKey { map: action.map.clone(), path: action.unit.clone() };
+        let entry = units.entry(unit.clone()).or_insert_with(|| CachedUnit {
+            unit,
+            rating_key: action.rating_key.clone(),
+            reasons: BTreeSet::new(),
+        });
+        entry.reasons.extend(action.reasons.iter().cloned());
+    }
+    units.into_values().collect()
+}
+
+/// The maps' folders on the server, and their names in the same order.
+fn path_map(config: &Config) -> anyhow::Result<(PathMap, Vec<String>)> {
+    let names: Vec<String> = config.maps.iter().map(|map| map.plex.clone()).collect();
+    let maps = PathMap::new(names.iter().map(String::as_str)).map_err(|index| {
+        Failure::new(Exit::Config, format!("the plex folder of map {} is not an absolute path", index + 1), None)
+    })?;
+    Ok((maps, names))
+}
+
+/// What Plex wants and no map has, and what it wants and has no file of.
+fn unmapped(gathered: &Gathered) -> Vec<Skip> {
+    let skip = |path: &str, title: &str, why, detail: String| Skip {
+        kind: Kind::Cache,
+        map: String::new(),
+        path: path.trim_start_matches('/').to_owned(),
+        unit: path.trim_start_matches('/').to_owned(),
+        title: title.to_owned(),
+        array_path: None,
+        cache_path: None,
+        size: 0,
+        why,
+        detail,
+        reasons: BTreeSet::new(),
+    };
+    let unmapped = gathered.unmapped.iter().map(|file| skip(&file.path, &file.title, Why::Unmapped, file.why.to_string()));
+    let unusable = gathered.unusable.iter().map(|(title, why)| skip("", title, Why::Missing, (*why).to_owned()));
+    unmapped.chain(unusable).collect()
+}
+
+pub(super) fn config_failure(error: crate::config::ConfigError) -> anyhow::Error {
+    let exit = if error.is_permission_denied() { Exit::Permission } else { Exit::Config };
+    Failure::new(exit, error.to_string(), error.hint()).into()
+}
+
+pub(super) fn plex_failure(error: PlexError) -> anyhow::Error {
+    let exit = match &error {
+        PlexError::Unreachable { .. } | PlexError::Busy { .. } | PlexError::RateLimited { .. } => Exit::Unreachable,
+        PlexError::Unauthorized { .. } | PlexError::Forbidden { .. } => Exit::Permission,
+        PlexError::WrongServer { .. } => Exit::Refused,
+        PlexError::Config { .. } => Exit::Config,
+        PlexError::Status { status, .. } if *status >= 500 => Exit::Unreachable,
+        _ => Exit::Error,
+    };
+    Failure::new(exit, error.to_string(), error.hint()).into()
+}
+
+fn select_failure(error: SelectError) -> anyhow::Error {
+    match error {
+        SelectError::Plex(error) => plex_failure(error),
+        error @ (SelectError::NoLibraries | SelectError::NoneIncluded { .. }) => {
+            let hint = "nothing was changed; check select.libraries, and the token's access in Plex";
+            Failure::new(Exit::Refused, error.to_string(), Some(hint)).into()
+        }
+        error @ SelectError::NoToken => Failure::new(Exit::Permission, error.to_string(), None).into(),
+    }
+}
