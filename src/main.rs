@@ -1,1 +1,102 @@
-fn main() {}
+//! Parses the command line, starts logging, builds the command, runs it, and maps what came of it to an
+//! exit status. No logic of its own.
+
+use std::time::Duration;
+
+use clap::Parser;
+use plexcache::cli::{self, Cli, Global};
+use plexcache::commands::{
+    Command, Evict, Failure, Filter, Listing, RunOptions, Selection, Session, ShowHistory, ShowStatus, Sync, Undo,
+};
+use plexcache::config::{self, Environment};
+use plexcache::exit::Exit;
+use plexcache::report::{Human, Json, Message, Reporter};
+use plexcache::signal::StopFlag;
+use plexcache::state::StateDir;
+use plexcache::{logging, report};
+
+fn main() -> Exit {
+    let cli = Cli::parse();
+    logging::start(cli.global.verbose, cli.global.quiet);
+    let mut reporter = reporter(&cli.global);
+    match run(cli, &mut *reporter) {
+        Ok(exit) => exit,
+        Err(error) => {
+            let failure = error.downcast_ref::<Failure>();
+            let exit = failure.map_or(Exit::Error, |failure| failure.exit);
+            let hint = failure.and_then(|failure| failure.hint.as_deref());
+            reporter.message(&Message::Error { message: &format!("{error:#}"), hint, exit });
+            exit
+        }
+    }
+}
+
+fn run(cli: Cli, reporter: &mut dyn Reporter) -> anyhow::Result<Exit> {
+    let Cli { global, command } = cli;
+    let environment = Environment::of_process();
+    let loaded = config::load(global.config.as_deref(), &environment).map_err(Failure::from)?;
+    for warning in &loaded.warnings {
+        reporter.message(&Message::Warning { text: warning, hint: None });
+    }
+    let state = config::state_dir(global.state_dir.as_deref(), &loaded.config, &environment);
+    let mut session = Session {
+        config: &loaded.config,
+        environment: &environment,
+        state: StateDir::new(state),
+        reporter,
+        stop: StopFlag::install()?,
+        options: options(&global),
+    };
+    build(command).run(&mut session)
+}
+
+fn options(global: &Global) -> RunOptions {
+    RunOptions {
+        dry_run: global.dry_run,
+        yes: global.yes,
+        no_input: global.no_input || global.json,
+        wait: global.wait.unwrap_or(Duration::ZERO),
+        bwlimit: global.bwlimit,
+        max_transfer: global.max_transfer,
+        max_duration: global.max_duration,
+        exit_code: global.exit_code,
+        typed: std::env::args().skip(1).collect(),
+    }
+}
+
+fn build(command: cli::Command) -> Box<dyn Command> {
+    match command {
+        cli::Command::Sync(cli::SyncArgs { no_evict }) => Box::new(Sync { evict: !no_evict }),
+        cli::Command::Evict(cli::EvictArgs { paths, all, pinned, older_than, free }) => {
+            let selection = match (older_than, free) {
+                _ if all => Selection::All { pinned },
+                (Some(age), _) => Selection::OlderThan(age),
+                (_, Some(bytes)) => Selection::Free(bytes),
+                _ if paths.is_empty() => Selection::Unwanted,
+                _ => Selection::Paths(paths),
+            };
+            Box::new(Evict { selection })
+        }
+        cli::Command::Status(cli::StatusArgs { live, why, html, prometheus, nagios }) => {
+            Box::new(ShowStatus { live, why, html, prometheus, nagios })
+        }
+        cli::Command::Undo(cli::UndoArgs { run, last }) => {
+            Box::new(Undo { run, last: usize::try_from(last).unwrap_or(usize::MAX) })
+        }
+        cli::Command::History(args) => {
+            let cli::HistoryArgs { run, path, since, until, failed, command, limit, stats, csv } = args;
+            let listing = match run {
+                Some(run) => Listing::Run(run),
+                None if stats => Listing::Stats,
+                None if csv => Listing::Csv,
+                None => Listing::Runs,
+            };
+            Box::new(ShowHistory { listing, filter: Filter { path, since, until, failed, command, limit } })
+        }
+    }
+}
+
+fn reporter(global: &Global) -> Box<dyn Reporter> {
+    let _ = (global, report::level, Json);
+    Box::new(Human)
+}

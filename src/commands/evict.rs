@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::plan::{Cached, Choice, plan_evict};
 use crate::report::PlanContext;
-use crate::select::{FileKey, Memory, Playing};
+use crate::select::{FileKey, Memory, Playing, pinned};
 use crate::tier::OpenFiles;
 
 /// Takes files off the cache.
@@ -72,7 +72,7 @@ impl Command for Evict {
         let wants = memory.wants();
         let wanted = wants.iter().map(|want| want.unit().clone()).collect();
         let releases = memory.releases(&sync::cached_units(&changes), &wanted, &config.evict, now);
-        let cached = survey.cached(&releases, |key| config.select.pin.paths.is_match(key.path.as_str()));
+        let cached = survey.cached(&releases, |key| pinned(&config.select, key));
         let mut candidates = Vec::new();
         let keys;
         let choice = match selection {

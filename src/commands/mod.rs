@@ -73,6 +73,13 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl From<config::ConfigError> for Failure {
+    fn from(error: config::ConfigError) -> Self {
+        let exit = if error.is_permission_denied() { Exit::Permission } else { Exit::Config };
+        Self::new(exit, error.to_string(), error.hint())
+    }
+}
+
 /// What the command line says about how to run.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {

@@ -19,7 +19,7 @@ use crate::paths::MediaPath;
 use crate::plan::{Cached, CopyState, EvictWhy, Kind};
 use crate::plex::MediaServer;
 use crate::report::{self, FileStatus, Message, ServerLine, Status, TierStatus, Why};
-use crate::select::{FileKey, Memory};
+use crate::select::{FileKey, Memory, pinned};
 use crate::state::replace_file;
 use crate::tier::{Folder, Leniency, MARKER, Tiers};
 
@@ -122,7 +122,7 @@ fn status(session: &Session<'_>, index: &Index, memory: &Memory, now: Timestamp)
             state: folder.and_then(|folder| survey::state_in(folder, cached).ok()).map(|(state, _)| state),
             release: releases.get(&unit).copied().flatten(),
             wanted: wanted.contains(&unit),
-            pinned: config.select.pin.paths.is_match(key.path.as_str()),
+            pinned: pinned(&config.select, key),
             held_until: index.holds.get(key).filter(|hold| hold.kind == Kind::Cache && hold.until > now).map(|h| h.until),
             cached: cached.clone(),
         }

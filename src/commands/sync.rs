@@ -14,7 +14,7 @@ use crate::plan::{Input, Kind, Plan, Skip, Why, plan_sync};
 use crate::plex::{MediaServer, PlexError, PlexServer, ServerOptions};
 use crate::report::{PlanContext, ServerLine};
 use crate::secret::Secret;
-use crate::select::{CachedUnit, FileKey, Gathered, Memory, Playing, Request, SelectError, Viewer, gather};
+use crate::select::{CachedUnit, FileKey, Gathered, Memory, Playing, Request, SelectError, Viewer, gather, pinned};
 use crate::tier::OpenFiles;
 
 /// Caches what is wanted and evicts what is not.
@@ -101,7 +101,7 @@ fn plan(
     };
     let wanted: BTreeSet<FileKey> = gathered.wants.iter().map(|want| want.unit().clone()).collect();
     let releases = memory.releases(&cached_units, &wanted, &config.evict, now);
-    let cached = survey.cached(&releases, |key| config.select.pin.paths.is_match(key.path.as_str()));
+    let cached = survey.cached(&releases, |key| pinned(&config.select, key));
     let candidates = survey.candidates(&gathered.wants);
     let pools = survey.pools(&config.limits).context("asking the cache for free space")?;
     let mut plan = plan_sync(&Input {
@@ -139,7 +139,7 @@ impl Server {
     /// Finds the token, asks which server answers, and whose it is.
     pub(super) fn connect(session: &mut Session<'_>) -> anyhow::Result<Self> {
         let config = session.config;
-        let (token, warnings) = crate::config::token(config, session.environment).map_err(config_failure)?;
+        let (token, warnings) = crate::config::token(config, session.environment).map_err(Failure::from)?;
         for warning in warnings {
             session.warn(&warning);
         }
@@ -247,11 +247,6 @@ fn unmapped(gathered: &Gathered) -> Vec<Skip> {
     let unmapped = gathered.unmapped.iter().map(|file| skip(&file.path, &file.title, Why::Unmapped, file.why.to_string()));
     let unusable = gathered.unusable.iter().map(|(title, why)| skip("", title, Why::Missing, (*why).to_owned()));
     unmapped.chain(unusable).collect()
-}
-
-pub(super) fn config_failure(error: crate::config::ConfigError) -> anyhow::Error {
-    let exit = if error.is_permission_denied() { Exit::Permission } else { Exit::Config };
-    Failure::new(exit, error.to_string(), error.hint()).into()
 }
 
 pub(super) fn plex_failure(error: PlexError) -> anyhow::Error {

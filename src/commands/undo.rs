@@ -38,8 +38,9 @@ impl Command for Undo {
         let choose = |index: &crate::history::Index, state| -> anyhow::Result<_> {
             Ok(plan_undo(&runs(state).map_err(history_failure)?, index, *run, *last))
         };
-        let index = crate::history::load(&session.state).map_err(history_failure)?;
-        let chosen = match choose(&index, &session.state)? {
+        let state = session.state.clone();
+        let index = crate::history::load(&state).map_err(history_failure)?;
+        let chosen = match choose(&index, &state)? {
             Ok(undo) => undo.runs,
             Err(error @ UndoError::Nothing) => {
                 session.note(&format!("{error}."));
@@ -49,7 +50,7 @@ impl Command for Undo {
         };
         let hold = Some(session.config.evict.undo_hold);
         let mut changes = session.begin(&Begin { command: self.name(), undo_of: chosen.clone(), hold })?;
-        let undo = match choose(changes.index(), &session.state)? {
+        let undo = match choose(changes.index(), &state)? {
             Ok(undo) if undo.runs == chosen => undo,
             _ => {
                 let failure = Failure::new(Exit::Error, "another run has come in between", Some("look at it, and try again"));

@@ -1,8 +1,10 @@
-//! Text for people.
+//! Stub.
+use super::{Message, Reporter};
 pub struct Human;
-pub struct HumanOptions;
-pub enum Color {
-    Auto,
-    Always,
-    Never,
+impl Reporter for Human {
+    fn message(&mut self, message: &Message<'_>) {
+        if !matches!(message, Message::Progress { .. }) {
+            tracing::warn!("{message:?}");
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::history::{LastRun, Run};
 use crate::plan::{Action, Cached, CopyState, Plan, Release};
 use crate::transfer::Settled;
 
-pub use human::{Color, Human, HumanOptions};
+pub use human::Human;
 pub use json::Json;
 
 /// Something that happened, or that was asked for.
@@ -201,3 +201,6 @@ pub enum Level {
 pub trait Reporter {
     fn message(&mut self, message: &Message<'_>);
 }
+pub fn html(_: &Status, _: &[Run]) -> String { String::new() }
+pub fn prometheus(_: &Status, _: &[Run]) -> String { String::new() }
+pub fn level(_: &Status) -> Level { Level::Ok }

@@ -1,5 +1,393 @@
-//! Sources to ranked wants.
+//! What is wanted: from Plex's answers to ranked wants, and what becomes of those that nobody wants.
+//!
+//! Owns the sources (on deck and next episodes so far), how their answers are laid together with the
+//! last good ones, and the order of wants. Asks Plex through [`MediaServer`] and looks at no file.
+//! Invariants: an answer that is failed or partial takes nothing away that was wanted before; one
+//! unit is one want, whoever wants it; the same answers in any order give the same wants.
 
+mod ask;
+#[cfg(test)]
+mod double;
+mod memory;
+mod next;
+#[cfg(test)]
+mod tests;
+mod units;
 mod want;
 
-pub use want::{Class, FileKey, Rank, Reason, Source, Want};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+pub use self::memory::Memory;
+pub use self::want::{Class, FileKey, Rank, Reason, Source, Want};
+
+use self::ask::{Asked, Person, Shelf};
+use self::memory::{Answer, later};
+use self::next::{Lookahead, next, show_key};
+use self::units::Finder;
+use crate::config::{Evict, Select};
+use crate::paths::{PathMap, Unmapped};
+use crate::plex::{Item, MediaServer, PlexError};
+use crate::secret::Secret;
+
+/// Somebody whose wishes count.
+#[derive(Debug, Clone)]
+pub struct Viewer {
+    /// As Plex shows it.
+    pub name: String,
+    /// Reads for them. Empty when there is none at the moment: they are not asked, and what they
+    /// wanted stays wanted. Who is left out altogether is taken not to count any more.
+    pub token: Secret,
+}
+
+/// A unit that the history says is on the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedUnit {
+    /// Its first part.
+    pub unit: FileKey,
+    pub rating_key: Option<String>,
+    /// Why it was cached.
+    pub reasons: BTreeSet<Reason>,
+}
+
+/// What to ask, and what the answers are laid over.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    pub server: &'a dyn MediaServer,
+    /// The owner's token, whether or not the owner is one of the viewers.
+    pub owner: &'a Secret,
+    pub viewers: &'a [Viewer],
+    pub select: &'a Select,
+    pub evict: &'a Evict,
+    pub maps: &'a PathMap,
+    /// The maps' names, in the order in which `maps` was made of them.
+    pub map_names: &'a [String],
+    pub cached: &'a [CachedUnit],
+    pub now: Timestamp,
+}
+
+/// What came of asking.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gathered {
+    /// One for each unit, over all sources and users; best first.
+    pub wants: Vec<Want>,
+    /// Wanted without a break for longer than `evict.max_age`, and therefore not in `wants`.
+    pub expired: BTreeSet<FileKey>,
+    /// What Plex wants but no map has; each path once.
+    pub unmapped: Vec<UnmappedFile>,
+    /// Titles of items without a usable file, and why.
+    pub unusable: Vec<(String, &'static str)>,
+    pub playing: Playing,
+    /// What went wrong, a line each; the run is partial when there is any.
+    pub problems: Vec<String>,
+    /// The sources and users that did not answer completely.
+    pub incomplete: BTreeSet<Reason>,
+    /// How many libraries of the owner are looked at.
+    pub libraries: usize,
+    /// What viewers have seen of the items of cached units: by name and rating key. Absent is unknown.
+    watched: BTreeMap<(String, String), Seen>,
+    viewers: BTreeSet<String>,
+    answers: BTreeMap<Reason, Answer>,
+}
+
+/// A file that has no place below any map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnmappedFile {
+    pub title: String,
+    /// As Plex gave it.
+    pub path: String,
+    pub why: Unmapped,
+}
+
+/// What plays now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Playing {
+    /// By rating key, and every file of these items.
+    Known { rating_keys: BTreeSet<String>, files: BTreeSet<FileKey> },
+    /// It could not be read, for this reason: anything may be playing.
+    Unknown(String),
+}
+
+/// What one viewer has seen of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// To the end; seconds since 1970 where Plex says when.
+    Watched(Option<i64>),
+    Unwatched,
+    /// Plex has no such item any more.
+    Gone,
+}
+
+impl Seen {
+    fn of(item: &Item) -> Self {
+        if item.watched() { Self::Watched(item.last_viewed_at) } else { Self::Unwatched }
+    }
+}
+
+/// Why nothing can be said of what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    #[error(transparent)]
+    Plex(#[from] PlexError),
+    #[error("there is no token of the server's owner")]
+    NoToken,
+    #[error("Plex shows no library at all")]
+    NoLibraries,
+    #[error("Plex has no movie or show library among the configured ones ({configured}); it shows: {visible}")]
+    NoneIncluded { configured: String, visible: String },
+}
+
+impl SelectError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Plex(error) => error.hint(),
+            Self::NoToken => Some("take one with `plexcache init`, or set plex.token_file"),
+            Self::NoLibraries => Some(
+                "nothing was touched; a server that was just restored or whose database is damaged looks like this",
+            ),
+            Self::NoneIncluded { .. } => Some("nothing was touched; check select.libraries"),
+        }
+    }
+}
+
+/// Whether `select.pin` keeps this file on the cache.
+pub fn pinned(select: &Select, file: &FileKey) -> bool {
+    select.pin.paths.is_match(file.path.as_str())
+}
+
+/// Asks Plex and ranks what is wanted.
+///
+/// # Errors
+/// The server cannot be reached, refuses the owner's token, or shows none of the libraries. Whatever
+/// else fails is in [`Gathered::problems`] and leaves the last good answers in force.
+pub fn gather(request: &Request<'_>, memory: &Memory) -> Result<Gathered, SelectError> {
+    let scope = Scope { request, memory, now: request.now.as_second() };
+    let mut asked = Asked::start(request)?;
+    asked.on_deck(request);
+    asked.episodes(request, |item| item.last_viewed_at.is_none_or(|at| scope.is_recent(at)));
+
+    let mut finder = Finder::new(request.maps, request.map_names, request.select);
+    let mut answers = BTreeMap::new();
+    for person in asked.people.iter().filter(|_| request.select.on_deck) {
+        scope.answer(person, &mut finder, &mut answers);
+    }
+    let (wants, expired) = scope.merge(&answers);
+    let watched = scope.watched(&mut asked, &answers);
+    let playing = playing(request, &asked);
+    match (&playing, &asked.played_trouble) {
+        (Playing::Unknown(why), _) => {
+            asked.problems.push(format!("what plays now is not known, so nothing is evicted: {why}"));
+        }
+        (Playing::Known { .. }, Some(why)) => asked.problems.push(format!("what plays now: {why}")),
+        (Playing::Known { .. }, None) => {}
+    }
+    Ok(Gathered {
+        wants,
+        expired,
+        unmapped: finder.unmapped.into_iter().map(|(path, (title, why))| UnmappedFile { title, path, why }).collect(),
+        unusable: finder.unusable.into_iter().collect(),
+        playing,
+        problems: asked.problems,
+        incomplete: answers.iter().filter(|(_, answer)| !answer.complete).map(|(reason, _)| reason.clone()).collect(),
+        libraries: asked.libraries,
+        watched,
+        viewers: request.viewers.iter().map(|viewer| viewer.name.clone()).collect(),
+        answers,
+    })
+}
+
+/// What all steps from answers to wants refer to.
+struct Scope<'a> {
+    request: &'a Request<'a>,
+    memory: &'a Memory,
+    /// Seconds since 1970.
+    now: i64,
+}
+
+impl Scope<'_> {
+    /// Whether what was last played then still counts as on deck.
+    fn is_recent(&self, at: i64) -> bool {
+        let max_age = i64::try_from(self.request.select.on_deck_max_age.as_secs()).unwrap_or(i64::MAX);
+        at >= self.now.saturating_sub(max_age)
+    }
+
+    /// What one person wants, by source.
+    fn answer(&self, person: &Person<'_>, finder: &mut Finder<'_>, answers: &mut BTreeMap<Reason, Answer>) {
+        let user = Some(person.viewer.name.clone());
+        let on_deck = Reason { source: Source::OnDeck, user: user.clone() };
+        let following = Reason { source: Source::NextEpisode, user };
+        let ahead = Lookahead::of(self.request.select);
+        let (mut first, mut then) = (Vec::new(), Vec::new());
+        for shelf in person.shelves.iter().filter(|_| !person.dropped) {
+            for item in &shelf.on_deck {
+                let rank = Rank { class: Class::OnDeck, step: 0, recency: self.recency(item, shelf) };
+                first.extend(wants_of(finder, item, rank, &on_deck));
+            }
+            for seed in shelf.on_deck.iter().chain(&shelf.playing) {
+                let plays = person.plays.contains(&seed.rating_key);
+                let (class, recency) =
+                    if plays { (Class::Playing, Reverse(self.now)) } else { (Class::Next, self.recency(seed, shelf)) };
+                for (step, item) in next(seed, &shelf.episodes, ahead) {
+                    then.extend(wants_of(finder, item, Rank { class, step, recency }, &following));
+                }
+            }
+        }
+        let first = self.over_last(&on_deck, first, person.on_deck_complete && !person.dropped, finder);
+        answers.insert(on_deck, first);
+        if !ahead.is_off() {
+            let then = self.over_last(&following, then, person.next_complete && !person.dropped, finder);
+            answers.insert(following, then);
+        }
+    }
+
+    /// When the item, or its show, was last watched; what is not known to have been watched is recent.
+    fn recency(&self, item: &Item, siblings: &Shelf) -> Reverse<i64> {
+        let same_show = |other: &&Item| show_key(item).is_some() && show_key(other) == show_key(item);
+        let seen = siblings.episodes.iter().filter(same_show).filter_map(|other| other.last_viewed_at);
+        Reverse(seen.chain(item.last_viewed_at).max().map_or(self.now, |at| at.min(self.now)))
+    }
+
+    /// The answer that counts: the new one when it is complete, else what came over the last good one.
+    fn over_last(&self, reason: &Reason, came: Vec<Want>, complete: bool, finder: &Finder<'_>) -> Answer {
+        let mut wants: BTreeMap<(FileKey, Option<String>), Want> = BTreeMap::new();
+        for want in came {
+            join(&mut wants, (want.unit().clone(), want.rating_key.clone()), want);
+        }
+        let last = self.memory.answer(reason);
+        if !complete {
+            let units: BTreeSet<FileKey> = wants.keys().map(|(unit, _)| unit.clone()).collect();
+            for want in last.into_iter().flat_map(|last| &last.wants) {
+                // The configuration may have changed since, and nothing stays recent for ever.
+                let has_place = |part: &FileKey| self.request.map_names.contains(&part.map) && !finder.excludes(part);
+                let counts = want.parts.iter().all(has_place) && self.is_recent(want.rank.recency.0);
+                if counts && !units.contains(want.unit()) {
+                    let mut want = want.clone();
+                    if want.rank.class == Class::Playing {
+                        want.rank.class = Class::Next;
+                    }
+                    join(&mut wants, (want.unit().clone(), want.rating_key.clone()), want);
+                }
+            }
+        }
+        let grounded = complete || last.is_some_and(|last| last.grounded);
+        Answer { complete, grounded, wants: wants.into_values().collect() }
+    }
+
+    /// All answers as one list by rank, without what has been wanted for too long.
+    fn merge(&self, answers: &BTreeMap<Reason, Answer>) -> (Vec<Want>, BTreeSet<FileKey>) {
+        let mut merged = BTreeMap::new();
+        for want in answers.values().flat_map(|answer| &answer.wants) {
+            join(&mut merged, want.unit().clone(), want.clone());
+        }
+        let mut expired = BTreeSet::new();
+        let mut wants = Vec::new();
+        for (unit, mut want) in merged {
+            if want.parts.iter().any(|part| pinned(self.request.select, part)) {
+                want.reasons.insert(Reason { source: Source::Pin, user: None });
+                want.rank = Rank { class: Class::Pin, step: 0, ..want.rank };
+            } else if let (Some(age), Some(since)) = (self.request.evict.max_age, self.memory.wanted_since(&unit))
+                && later(since, age) <= self.request.now
+            {
+                expired.insert(unit);
+                continue;
+            }
+            wants.push(want);
+        }
+        wants.sort_by(Want::cmp_rank);
+        (wants, expired)
+    }
+
+    /// What the viewers have seen of the cached units: from the answers that came anyway, and of those
+    /// units that nobody wants any more from a question of its own.
+    fn watched(&self, asked: &mut Asked<'_>, answers: &BTreeMap<Reason, Answer>) -> BTreeMap<(String, String), Seen> {
+        let wanted: BTreeSet<&FileKey> = answers.values().flat_map(|answer| &answer.wants).map(Want::unit).collect();
+        let mut of_interest: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut unwanted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for cached in self.request.cached {
+            for (user, keys) in self.memory.items_of(cached) {
+                if !wanted.contains(&cached.unit) {
+                    unwanted.entry(user.clone()).or_default().extend(keys.iter().cloned());
+                }
+                of_interest.entry(user).or_default().extend(keys);
+            }
+        }
+        let mut seen = BTreeMap::new();
+        for person in asked.people.iter().filter(|person| !person.dropped) {
+            let name = &person.viewer.name;
+            let Some(keys) = of_interest.get(name) else { continue };
+            for item in person.shelves.iter().flat_map(|shelf| shelf.on_deck.iter().chain(&shelf.episodes)) {
+                if keys.contains(item.rating_key.as_str()) {
+                    seen.insert((name.clone(), item.rating_key.to_string()), Seen::of(item));
+                }
+            }
+        }
+        asked.watched(self.request, &unwanted, &mut seen);
+        seen
+    }
+}
+
+/// The wants that one row amounts to: one for each version.
+fn wants_of(finder: &mut Finder<'_>, item: &Item, rank: Rank, reason: &Reason) -> Vec<Want> {
+    let want = |unit: units::Unit| Want {
+        parts: unit.parts,
+        title: item.label(),
+        rating_key: Some(item.rating_key.to_string()),
+        media_id: unit.media_id,
+        updated_at: item.updated_at,
+        show: show_key(item).map(ToString::to_string),
+        rank,
+        reasons: BTreeSet::from([reason.clone()]),
+    };
+    finder.units(item).into_iter().map(want).collect()
+}
+
+/// Adds a want to those under the same key: reasons and parts of all, all else from the best one.
+fn join<K: Ord>(wants: &mut BTreeMap<K, Want>, key: K, want: Want) {
+    let Some(best) = wants.get_mut(&key) else {
+        wants.insert(key, want);
+        return;
+    };
+    let order = |a: &Want, b: &Want| {
+        a.cmp_rank(b).then_with(|| (&a.rating_key, &a.media_id, &a.parts).cmp(&(&b.rating_key, &b.media_id, &b.parts)))
+    };
+    let mut other = want;
+    if order(&other, best).is_lt() {
+        std::mem::swap(best, &mut other);
+    }
+    best.reasons.append(&mut other.reasons);
+    for part in other.parts {
+        if !best.parts.contains(&part) {
+            best.parts.push(part);
+        }
+    }
+}
+
+/// What plays, with every file that could be meant: a session that is transcoded does not say which.
+fn playing(request: &Request<'_>, asked: &Asked<'_>) -> Playing {
+    if let Some(why) = &asked.sessions_trouble {
+        return Playing::Unknown(why.clone());
+    }
+    let mut rating_keys = BTreeSet::new();
+    let mut files = BTreeSet::new();
+    let place = |path| {
+        let (index, path) = request.maps.resolve(path).ok()?;
+        Some(FileKey { map: request.map_names.get(index)?.clone(), path })
+    };
+    for session in asked.sessions.iter().filter(|session| !session.live) {
+        let named: Vec<FileKey> = session.files.iter().filter_map(place).collect();
+        if let Some(key) = &session.rating_key {
+            let item = asked.played.iter().find(|item| item.rating_key == *key);
+            if let (None, true, Some(why)) = (item, named.is_empty(), &asked.played_trouble) {
+                return Playing::Unknown(format!("the files of \"{}\": {why}", session.title));
+            }
+            let parts = item.into_iter().flat_map(|item| &item.versions).flat_map(|version| &version.parts);
+            files.extend(parts.filter_map(|part| part.file.as_ref()).filter_map(place));
+            rating_keys.insert(key.to_string());
+        }
+        files.extend(named);
+    }
+    Playing::Known { rating_keys, files }
+}

@@ -1,4 +1,25 @@
-//! Wants, what is cached and the limits, to a plan. Pure: the same inputs give the same plan.
+//! Wants, what is cached and the limits, to a plan.
+//!
+//! Owns the words of a plan ([`Action`], [`Skip`], [`Plan`]) and of what it is made from ([`Input`]);
+//! `sync` and `evict` decide, `units` says what belongs together and may not be touched, `room` what
+//! fits. Pure: nothing here looks at a file, a clock or a server, and the same input, in whatever
+//! order it comes, gives the same plan. Refuses to do by halves: a unit is cached, kept or evicted
+//! whole. The invariant that the properties prove: once a plan is carried out, the same answers give
+//! a plan with nothing to do.
+
+mod evict;
+#[cfg(test)]
+mod properties;
+mod room;
+#[cfg(test)]
+mod rules;
+mod sync;
+#[cfg(test)]
+mod testing;
+mod units;
+
+pub use evict::{Choice, plan_evict};
+pub use sync::plan_sync;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -154,7 +175,7 @@ pub struct Skip {
 pub struct Plan {
     pub actions: Vec<Action>,
     pub skipped: Vec<Skip>,
-    /// Units that are on the cache and stay.
+    /// Files that are on the cache and stay.
     pub kept_files: u64,
 }
 
@@ -248,6 +269,7 @@ pub struct Pool {
 
 /// Everything a plan of `sync` or `evict` depends on.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of configuration and command line")]
 pub struct Input<'a> {
     pub now: Timestamp,
     /// By rank, best first.
