@@ -32,6 +32,7 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Global {
     /// Read the configuration from FILE
     #[arg(short, long, global = true, value_name = "FILE")]
@@ -150,7 +151,7 @@ pub struct StatusArgs {
     /// Write a page to FILE
     #[arg(long, value_name = "FILE")]
     pub html: Option<Utf8PathBuf>,
-    /// Write metrics for node_exporter's textfile collector to FILE
+    /// Write metrics for Prometheus' textfile collector to FILE
     #[arg(long, value_name = "FILE")]
     pub prometheus: Option<Utf8PathBuf>,
     /// Print one line for Nagios, and exit with its statuses 0 to 3

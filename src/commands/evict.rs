@@ -119,7 +119,9 @@ pub(super) fn find<'p>(
     for path in paths {
         let before = keys.len();
         let asked = Utf8Path::new(path.trim_end_matches('/'));
-        keys.extend(cached.iter().filter(|(key, cached)| names(config, key, cached, asked)).map(|(key, _)| key.clone()));
+        keys.extend(
+            cached.iter().filter(|(key, cached)| names(config, key, cached, asked)).map(|(key, _)| key.clone()),
+        );
         if keys.len() == before {
             unknown.push(path.as_str());
         }

@@ -45,7 +45,9 @@ impl Filter {
             && until.is_none_or(|until| run.at <= until)
             && command.as_ref().is_none_or(|command| run.started.command == *command)
             && (!failed || has_failed(run))
-            && path.as_ref().is_none_or(|part| run.actions.iter().any(|a| a.action.path.as_str().contains(part.as_str())))
+            && path
+                .as_ref()
+                .is_none_or(|part| run.actions.iter().any(|a| a.action.path.as_str().contains(part.as_str())))
     }
 }
 

@@ -82,6 +82,7 @@ impl From<config::ConfigError> for Failure {
 
 /// What the command line says about how to run.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct RunOptions {
     pub dry_run: bool,
     pub yes: bool,
@@ -170,8 +171,7 @@ impl Session<'_> {
             log = Some((lock, history));
             index
         };
-        let leniency =
-            Leniency { same_device: self.config.safety.allow_same_device, changed_roots: self.options.yes };
+        let leniency = Leniency { same_device: self.config.safety.allow_same_device, changed_roots: self.options.yes };
         let checked = Tiers::open(&self.config.maps, &index.roots, leniency)
             .map_err(|error| Failure::new(Exit::Refused, error.to_string(), Some(error.hint())))
             .and_then(|tiers| self.check_host().map(|()| tiers))
@@ -212,9 +212,9 @@ impl Session<'_> {
     /// Many files gone at once is a disk or a mistake, never an ordinary day.
     fn check_vanished(&self, tiers: &Tiers, index: &Index) -> Result<(), Failure> {
         let is_gone = |cached: &&Cached| {
-            tiers.root(&cached.action.cache_root).is_some_and(|root| {
-                matches!(survey::copy_state(root, cached), Ok((CopyState::Gone, _)))
-            })
+            tiers
+                .root(&cached.action.cache_root)
+                .is_some_and(|root| matches!(survey::copy_state(root, cached), Ok((CopyState::Gone, _))))
         };
         let (known, gone) = (index.cached.len(), index.cached.values().filter(is_gone).count());
         if gone > 10 && gone * 5 > known && !self.options.yes {
@@ -241,7 +241,9 @@ impl Session<'_> {
             self.reporter.message(&Message::Settled(&settled));
             let Settled { run, action, ended } = settled;
             if ended.is_none() {
-                changes.problems.push(format!("{} of run {run} is still open: its disk is not configured", action.path));
+                changes
+                    .problems
+                    .push(format!("{} of run {run} is still open: its disk is not configured", action.path));
             }
         }
         Ok(())
@@ -251,14 +253,7 @@ impl Session<'_> {
 /// A refused run is worth a line in the history: `status` shows it.
 fn record_refusal(log: Option<(Lock, History)>, failure: Failure) -> anyhow::Error {
     if let Some((_lock, mut history)) = log {
-        let finished = RunFinished {
-            outcome: RunOutcome::Refused,
-            cached: Default::default(),
-            evicted: Default::default(),
-            failed: Default::default(),
-            skipped: Default::default(),
-            error: Some(failure.message.clone()),
-        };
+        let finished = RunFinished::failed(RunOutcome::Refused, failure.message.clone());
         match history.record(Event::RunFinished(finished)) {
             Ok(()) => history.save_index(),
             Err(error) => return history_failure(error),
@@ -283,14 +278,7 @@ impl Changes {
     /// Ends a run that could not make a plan, so that the history tells of it.
     pub(crate) fn fail(mut self, error: anyhow::Error) -> anyhow::Error {
         if let Some((_, history)) = &mut self.log {
-            let finished = RunFinished {
-                outcome: RunOutcome::Failed,
-                cached: Default::default(),
-                evicted: Default::default(),
-                failed: Default::default(),
-                skipped: Default::default(),
-                error: Some(format!("{error:#}")),
-            };
+            let finished = RunFinished::failed(RunOutcome::Failed, format!("{error:#}"));
             if let Err(error) = history.record(Event::RunFinished(finished)) {
                 return history_failure(error);
             }
@@ -378,7 +366,8 @@ impl Limit {
 
     fn is_reached(&self, next: &Action) -> bool {
         self.until.is_some_and(|until| Instant::now() >= until)
-            || (next.kind == Kind::Cache && self.bytes.is_some_and(|bytes| self.copied.saturating_add(next.size) > bytes))
+            || (next.kind == Kind::Cache
+                && self.bytes.is_some_and(|bytes| self.copied.saturating_add(next.size) > bytes))
     }
 
     fn count(&mut self, bytes: u64) {
@@ -395,14 +384,7 @@ struct Tally {
 
 impl Tally {
     fn new(plan: &Plan, partial: bool) -> Self {
-        let mut finished = RunFinished {
-            outcome: RunOutcome::Ok,
-            cached: Default::default(),
-            evicted: Default::default(),
-            failed: Default::default(),
-            skipped: Default::default(),
-            error: None,
-        };
+        let mut finished = RunFinished::default();
         let mut failures = Vec::new();
         for skip in &plan.skipped {
             finished.skipped.add(skip.size);
@@ -489,10 +471,15 @@ fn transfer_options(config: &Config, options: &RunOptions) -> Options {
 }
 
 /// The cache file systems as they are, and as they will be after `plan`.
-fn pool_lines(pools: &[Pool], cached: &BTreeMap<crate::select::FileKey, crate::plan::CachedFile>, plan: &Plan) -> Vec<PoolLine> {
+fn pool_lines(
+    pools: &[Pool],
+    cached: &BTreeMap<crate::select::FileKey, crate::plan::CachedFile>,
+    plan: &Plan,
+) -> Vec<PoolLine> {
     let line = |pool: &Pool| {
         let is_here = |root: &Utf8PathBuf| pool.cache_roots.contains(root);
-        let owned: u64 = cached.values().map(|file| &file.cached.action).filter(|a| is_here(&a.cache_root)).map(|a| a.size).sum();
+        let owned: u64 =
+            cached.values().map(|file| &file.cached.action).filter(|a| is_here(&a.cache_root)).map(|a| a.size).sum();
         let (mut more, mut less) = (0, 0);
         for action in plan.actions.iter().filter(|action| is_here(&action.cache_root)) {
             match action.kind {
@@ -541,6 +528,7 @@ fn parent_name() -> Option<String> {
     None
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is the end of the error")]
 fn history_failure(error: HistoryError) -> anyhow::Error {
     let hint = match &error {
         HistoryError::Damaged { .. } => "the history is not trusted until this line is mended; nothing was changed",

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn subtitles_belong_to_a_video_by_exact_stem() {
-        let names = ["A.mkv", "A.srt", "A.en.forced.SRT", "A.nfo", "AB.srt", "A-trailer.srt", ".A.srt", "A.srt.plexcached"];
+        let names =
+            ["A.mkv", "A.srt", "A.en.forced.SRT", "A.nfo", "AB.srt", "A-trailer.srt", ".A.srt", "A.srt.plexcached"];
         assert_eq!(taken(Sidecars::Subtitles, "A", &names), ["A.srt", "A.en.forced.SRT"]);
         assert_eq!(taken(Sidecars::All, "A", &names), ["A.srt", "A.en.forced.SRT", "A.nfo"]);
         assert!(taken(Sidecars::None, "A", &names).is_empty());

@@ -123,7 +123,11 @@ fn status(session: &Session<'_>, index: &Index, memory: &Memory, now: Timestamp)
             release: releases.get(&unit).copied().flatten(),
             wanted: wanted.contains(&unit),
             pinned: pinned(&config.select, key),
-            held_until: index.holds.get(key).filter(|hold| hold.kind == Kind::Cache && hold.until > now).map(|h| h.until),
+            held_until: index
+                .holds
+                .get(key)
+                .filter(|hold| hold.kind == Kind::Cache && hold.until > now)
+                .map(|h| h.until),
             cached: cached.clone(),
         }
     };
@@ -196,7 +200,7 @@ fn look_live(session: &mut Session<'_>, index: &Index, status: &mut Status) {
     match sync::Server::connect(session) {
         Err(error) => status.health.push(format!("Plex: {error:#}")),
         Ok(server) => {
-            let sessions = server.server.sessions();
+            let sessions = server.plex.sessions();
             let playing = sessions.value().map(Vec::len);
             if !sessions.is_complete() {
                 status.health.push("what plays now cannot be read".to_owned());
@@ -236,13 +240,13 @@ fn look_live(session: &mut Session<'_>, index: &Index, status: &mut Status) {
 fn explain(session: &Session<'_>, index: &Index, memory: &Memory, status: &Status, asked: &str) -> Why {
     let asked_for = [asked.to_owned()];
     let (keys, _) = evict::find(session.config, &index.cached, &asked_for);
-    let file = keys.first().and_then(|key| {
-        status.files.iter().find(|file| file.cached.action.key() == *key).cloned()
-    });
+    let file = keys.first().and_then(|key| status.files.iter().find(|file| file.cached.action.key() == *key).cloned());
     let mut lines = Vec::new();
     let wants = memory.wants();
     let matching = |parts: &[FileKey]| {
-        parts.iter().any(|part| keys.contains(part) || part.path.as_str() == asked || asked.ends_with(&format!("/{}", part.path)))
+        parts.iter().any(|part| {
+            keys.contains(part) || part.path.as_str() == asked || asked.ends_with(&format!("/{}", part.path))
+        })
     };
     let want = wants.iter().find(|want| matching(&want.parts)).or_else(|| {
         let unit = file.as_ref().map(|file| &file.cached.action.unit)?;

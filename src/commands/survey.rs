@@ -14,9 +14,7 @@ use super::sidecar::{Rule, SUBS};
 use crate::config::{Placement, Sidecars};
 use crate::history::{Hold, Index};
 use crate::paths::MediaPath;
-use crate::plan::{
-    Cached, CachedFile, Candidate, CandidateFile, CopyState, FileState, Kind, Pool, Release, Why,
-};
+use crate::plan::{Cached, CachedFile, Candidate, CandidateFile, CopyState, FileState, Kind, Pool, Release, Why};
 use crate::select::{FileKey, Playing, Want};
 use crate::tier::{Folder, MapTiers, OpenFiles, Root, Stat, Tiers};
 
@@ -128,7 +126,7 @@ impl Survey<'_> {
         let is_complete = want.parts.iter().all(|part| cached.iter().any(|(key, _)| *key == part));
         if is_complete && !self.has_news(want, cached) {
             let of_parts = |key: &FileKey| !want.parts.contains(key);
-            files.extend(cached.iter().filter_map(|(key, cached)| self.known(map, key, cached)));
+            files.extend(cached.iter().filter_map(|(key, cached)| known(map, key, cached)));
             files.sort_by_key(|file| (of_parts(&file.key), file.key.clone()));
         }
         if files.is_empty() {
@@ -151,24 +149,8 @@ impl Survey<'_> {
         since.is_some_and(|since| updated > since) && self.now.duration_since(updated) < NEWS
     }
 
-    /// A file that the history says is cached; `None` when the copy is gone.
-    fn known(&self, map: &MapTiers, key: &FileKey, cached: &Cached) -> Option<CandidateFile> {
-        match copy_state(&map.cache, cached) {
-            Ok((CopyState::Gone, _)) => None,
-            // An error is the planner's to see, on the cached side.
-            _ => Some(CandidateFile {
-                key: key.clone(),
-                size: cached.action.size,
-                placement: cached.action.placement,
-                array_root: cached.action.array_root.clone(),
-                cache_root: cached.action.cache_root.clone(),
-                state: FileState::Cached,
-            }),
-        }
-    }
-
     fn file(&self, map: &MapTiers, key: &FileKey) -> CandidateFile {
-        if let Some(known) = self.index.cached.get(key).and_then(|cached| self.known(map, key, cached)) {
+        if let Some(known) = self.index.cached.get(key).and_then(|cached| known(map, key, cached)) {
             return known;
         }
         let mut file = CandidateFile {
@@ -191,11 +173,7 @@ impl Survey<'_> {
     }
 
     /// Where on the array the file is, and whether it can be cached as it is now.
-    fn on_array<'t>(
-        &self,
-        map: &'t MapTiers,
-        key: &FileKey,
-    ) -> Result<(&'t Root, Stat, FileState), (Why, String)> {
+    fn on_array<'t>(&self, map: &'t MapTiers, key: &FileKey) -> Result<(&'t Root, Stat, FileState), (Why, String)> {
         let cannot = |error: io::Error| (Why::Unavailable, format!("cannot look at it: {error}"));
         let there = map.cache.folder.stat_below(&key.path).map_err(cannot)?;
         let found = map.find(&key.path).map_err(cannot)?;
@@ -212,9 +190,7 @@ impl Survey<'_> {
             blocked(Why::HardLinked, format!("{} names on the array", stat.links))
         } else if self.is_young(&stat) {
             blocked(Why::TooYoung, "it was written a moment ago".to_owned())
-        } else if let Some(holder) =
-            self.holder(&stat).filter(|_| map.placement != Placement::Copy)
-        {
+        } else if let Some(holder) = self.holder(&stat).filter(|_| map.placement != Placement::Copy) {
             blocked(Why::Open, format!("open in {holder}"))
         } else {
             match there {
@@ -255,7 +231,11 @@ impl Survey<'_> {
                 self.sidecars_in(&folder, &part.path, &mut found);
             }
         }
-        found.into_iter().map(|path| FileKey { map: map.name.clone(), path }).filter(|key| !parts.contains(key)).collect()
+        found
+            .into_iter()
+            .map(|path| FileKey { map: map.name.clone(), path })
+            .filter(|key| !parts.contains(key))
+            .collect()
     }
 
     fn sidecars_in(&self, folder: &Folder, video: &MediaPath, found: &mut BTreeSet<MediaPath>) {
@@ -318,6 +298,22 @@ pub(super) fn state_in(folder: &Folder, cached: &Cached) -> io::Result<(CopyStat
         Some(_) => CopyState::Changed,
     };
     Ok((state, stat))
+}
+
+/// A file that the history says is cached; `None` when the copy is gone.
+fn known(map: &MapTiers, key: &FileKey, cached: &Cached) -> Option<CandidateFile> {
+    match copy_state(&map.cache, cached) {
+        Ok((CopyState::Gone, _)) => None,
+        // An error is the planner's to see, on the cached side.
+        _ => Some(CandidateFile {
+            key: key.clone(),
+            size: cached.action.size,
+            placement: cached.action.placement,
+            array_root: cached.action.array_root.clone(),
+            cache_root: cached.action.cache_root.clone(),
+            state: FileState::Cached,
+        }),
+    }
 }
 
 /// Whether a file on the cache may be the same as the one on the array: same size, same ends. The

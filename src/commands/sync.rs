@@ -64,7 +64,7 @@ fn plan(
     let (maps, map_names) = path_map(config)?;
     let gathered = gather(
         &Request {
-            server: &server.server,
+            server: &server.plex,
             owner: &server.owner,
             viewers: &server.viewers,
             select: &config.select,
@@ -127,9 +127,9 @@ fn plan(
     Ok((plan, context))
 }
 
-/// What plays now, for commands that take the wants as they last were.
+/// The server, and in whose names it is asked.
 pub(super) struct Server {
-    pub(super) server: PlexServer,
+    pub(super) plex: PlexServer,
     owner: Secret,
     viewers: Vec<Viewer>,
     version: String,
@@ -168,7 +168,7 @@ impl Server {
             }
         };
         let viewers = viewers(config, &owner_name, &token);
-        Ok(Self { server, owner: token, viewers, version: identity.version })
+        Ok(Self { plex: server, owner: token, viewers, version: identity.version })
     }
 
     pub(super) fn users(&self) -> usize {
@@ -244,11 +244,13 @@ fn unmapped(gathered: &Gathered) -> Vec<Skip> {
         detail,
         reasons: BTreeSet::new(),
     };
-    let unmapped = gathered.unmapped.iter().map(|file| skip(&file.path, &file.title, Why::Unmapped, file.why.to_string()));
+    let unmapped =
+        gathered.unmapped.iter().map(|file| skip(&file.path, &file.title, Why::Unmapped, file.why.to_string()));
     let unusable = gathered.unusable.iter().map(|(title, why)| skip("", title, Why::Missing, (*why).to_owned()));
     unmapped.chain(unusable).collect()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is the end of the error")]
 pub(super) fn plex_failure(error: PlexError) -> anyhow::Error {
     let exit = match &error {
         PlexError::Unreachable { .. } | PlexError::Busy { .. } | PlexError::RateLimited { .. } => Exit::Unreachable,

@@ -53,7 +53,8 @@ impl Command for Undo {
         let undo = match choose(changes.index(), &state)? {
             Ok(undo) if undo.runs == chosen => undo,
             _ => {
-                let failure = Failure::new(Exit::Error, "another run has come in between", Some("look at it, and try again"));
+                let failure =
+                    Failure::new(Exit::Error, "another run has come in between", Some("look at it, and try again"));
                 return Err(changes.fail(failure.into()));
             }
         };
@@ -102,7 +103,8 @@ fn obstacle(changes: &Changes, open: &OpenFiles, action: &Action) -> Option<(Why
     else {
         return unavailable();
     };
-    let holder = |stat: &crate::tier::Stat| open.holder(stat.dev, stat.ino).map(|who| (Why::Open, format!("open in {who}")));
+    let holder =
+        |stat: &crate::tier::Stat| open.holder(stat.dev, stat.ino).map(|who| (Why::Open, format!("open in {who}")));
     match action.kind {
         Kind::Evict => {
             let cached = changes.index().cached.get(&action.key())?;

@@ -44,7 +44,7 @@ pub struct Mark {
 
 /// The history, open for appending. Only the holder of the state's lock has one.
 #[derive(Debug)]
-pub struct Journal {
+pub(super) struct Journal {
     path: Utf8PathBuf,
     file: File,
     end: u64,
@@ -54,7 +54,7 @@ pub struct Journal {
 impl Journal {
     /// Opens the history for appending; makes it where there is none. Puts a torn last line aside and
     /// returns how many bytes that were.
-    pub fn open(state: &StateDir) -> Result<(Self, u64), HistoryError> {
+    pub(super) fn open(state: &StateDir) -> Result<(Self, u64), HistoryError> {
         let path = state.file("history.jsonl");
         let io = |op| move |source: io::Error, path: &Utf8PathBuf| HistoryError::Io { op, path: path.clone(), source };
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -76,7 +76,7 @@ impl Journal {
     ///
     /// # Errors
     /// Nothing may be changed any more in this run: not one of the records is promised.
-    pub fn append(&mut self, records: &[Record]) -> Result<Mark, HistoryError> {
+    pub(super) fn append(&mut self, records: &[Record]) -> Result<Mark, HistoryError> {
         if self.broken {
             return Err(HistoryError::Closed(self.path.clone()));
         }
@@ -150,7 +150,7 @@ fn set_torn_tail_aside(state: &StateDir, file: &mut File) -> io::Result<u64> {
 
 /// Reads the records behind `from` and hands each to `each`. Returns where it ended; a torn last line
 /// is passed over. `None` when the file is not the one that `from` was taken of.
-pub fn read(state: &StateDir, from: Mark, mut each: impl FnMut(Record)) -> Result<Option<Mark>, HistoryError> {
+pub(super) fn read(state: &StateDir, from: Mark, mut each: impl FnMut(Record)) -> Result<Option<Mark>, HistoryError> {
     let path = state.file("history.jsonl");
     let io = |source| HistoryError::Io { op: "read", path: path.clone(), source };
     let mut file = match File::open(&path) {

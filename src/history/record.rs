@@ -139,7 +139,7 @@ pub enum Outcome {
     Skipped,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunFinished {
     pub outcome: RunOutcome,
     #[serde(default)]
@@ -155,10 +155,18 @@ pub struct RunFinished {
     pub error: Option<String>,
 }
 
+impl RunFinished {
+    /// The end of a run that got no further than its beginning.
+    pub fn failed(outcome: RunOutcome, error: String) -> Self {
+        Self { outcome, error: Some(error), ..Self::default() }
+    }
+}
+
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunOutcome {
+    #[default]
     Ok,
     Partial,
     Failed,

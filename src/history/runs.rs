@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::record::{Count, Ended, Event, Outcome, Record, RunFinished, RunOutcome, RunStarted};
+use super::record::{Ended, Event, Outcome, Record, RunFinished, RunOutcome, RunStarted};
 use super::{HistoryError, read_all};
 use crate::plan::{Action, Kind};
 use crate::state::StateDir;
@@ -43,14 +43,7 @@ impl Run {
         if let Some((_, finished)) = &self.finished {
             return finished.clone();
         }
-        let mut summary = RunFinished {
-            outcome: RunOutcome::Stopped,
-            cached: Count::default(),
-            evicted: Count::default(),
-            failed: Count::default(),
-            skipped: Count::default(),
-            error: Some("cut short".to_owned()),
-        };
+        let mut summary = RunFinished::failed(RunOutcome::Stopped, "cut short".to_owned());
         for RunAction { action, ended, .. } in &self.actions {
             let count = match ended.as_ref().map(|ended| ended.result) {
                 Some(Outcome::Done) if action.kind == Kind::Cache => &mut summary.cached,

@@ -88,15 +88,12 @@ fn oldest_actions<'a>(taken_back: &[&'a Run]) -> Vec<(FileKey, &'a RunAction)> {
     let newest_first = taken_back.iter().flat_map(|run| run.actions.iter().rev()).filter(|action| action.is_done());
     for action in newest_first {
         let key = action.action.key();
-        match place.get(&key) {
-            Some(at) => {
-                let known: &mut (FileKey, &RunAction) = &mut oldest[*at];
-                known.1 = action;
-            }
-            None => {
-                place.insert(key.clone(), oldest.len());
-                oldest.push((key, action));
-            }
+        if let Some(&at) = place.get(&key) {
+            let known: &mut (FileKey, &RunAction) = &mut oldest[at];
+            known.1 = action;
+        } else {
+            place.insert(key.clone(), oldest.len());
+            oldest.push((key, action));
         }
     }
     oldest

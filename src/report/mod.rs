@@ -201,6 +201,12 @@ pub enum Level {
 pub trait Reporter {
     fn message(&mut self, message: &Message<'_>);
 }
-pub fn html(_: &Status, _: &[Run]) -> String { String::new() }
-pub fn prometheus(_: &Status, _: &[Run]) -> String { String::new() }
-pub fn level(_: &Status) -> Level { Level::Ok }
+pub fn html(_: &Status, _: &[Run]) -> String {
+    String::new()
+}
+pub fn prometheus(_: &Status, _: &[Run]) -> String {
+    String::new()
+}
+pub fn level(_: &Status) -> Level {
+    Level::Ok
+}

@@ -23,10 +23,9 @@ fn is_alive(pid_file: &str) -> bool {
 
 /// `mdResyncPos` is the position of a running check, rebuild or clear; 0 when there is none.
 fn is_checking(var_ini: &str) -> bool {
-    var_ini
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .any(|(key, value)| key.trim() == "mdResyncPos" && value.trim().trim_matches('"').parse().is_ok_and(|n: u64| n > 0))
+    var_ini.lines().filter_map(|line| line.split_once('=')).any(|(key, value)| {
+        key.trim() == "mdResyncPos" && value.trim().trim_matches('"').parse().is_ok_and(|n: u64| n > 0)
+    })
 }
 
 #[cfg(test)]

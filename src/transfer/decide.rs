@@ -67,6 +67,7 @@ pub(super) enum Way {
 }
 
 /// Chooses the way for what was seen.
+#[expect(clippy::match_same_arms, reason = "every row of the table has a reason of its own")]
 pub(super) fn evict_way(placement: Placement, array: ArrayName, kept: KeptName, copy: CacheName) -> Way {
     use ArrayName as A;
     use CacheName as C;

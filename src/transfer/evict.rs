@@ -54,11 +54,11 @@ impl Transfer<'_> {
             }
             (Way::Restore, Some(array), cache) => {
                 restore(job, array)?;
-                self.drop_after(job, array, cache)?;
+                Self::drop_after(job, array, cache)?;
             }
             (Way::RestoreOverLink, Some(array), cache) => {
                 restore_over_link(job, array)?;
-                self.drop_after(job, array, cache)?;
+                Self::drop_after(job, array, cache)?;
             }
             (Way::CopyBack | Way::CopyBackOver, _, Some(cache)) => {
                 self.copy_back(job, cache, &seen, way, &mut finished, watch)?;
@@ -88,7 +88,7 @@ impl Transfer<'_> {
     }
 
     /// Looks again, after the original is back, and removes the copy if there is one.
-    fn drop_after(&self, job: &Job, array: &Folder, cache: Option<&Folder>) -> Attempt<()> {
+    fn drop_after(job: &Job, array: &Folder, cache: Option<&Folder>) -> Attempt<()> {
         let seen = look(job, Some(array), cache, None)?;
         match (seen.array, seen.copy, cache) {
             (_, CacheName::Absent, _) => Ok(()),

@@ -14,7 +14,6 @@ mod ops;
 mod settle;
 
 use std::io::{self, Write};
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -322,10 +321,5 @@ fn temp_id(run: u64, seq: u32) -> String {
 fn random_hex() -> io::Result<String> {
     let mut bytes = [0; 16];
     getrandom(&mut bytes, GetRandomFlags::empty())?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// A watch that never stops anything.
-pub(crate) fn unwatched(_: u64) -> ControlFlow<Stop> {
-    ControlFlow::Continue(())
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }

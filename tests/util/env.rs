@@ -102,7 +102,8 @@ impl TestEnv {
             movies,
             show_keys: RefCell::default(),
             map: format!("placement = \"{placement}\"\n"),
-            settings: "[safety]\nallow_same_device = true\nmin_file_age = \"0\"\n[limits]\nmin_free = \"0\"\n".to_owned(),
+            settings: "[safety]\nallow_same_device = true\nmin_file_age = \"0\"\n[limits]\nmin_free = \"0\"\n"
+                .to_owned(),
         };
         fs::write(env.path("token"), "owner-token\n").unwrap();
         fs::set_permissions(env.path("token"), fs::Permissions::from_mode(0o600)).unwrap();

@@ -18,14 +18,14 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use crate::checksum::Hasher;
-pub use crate::checksum::{BadChecksum, Checksum};
 use super::device::{BLOCK, Buffer, CHUNK, drop_cached, read_until, within_unit};
 use super::flow::{Pace, SourcePages, WriteBack};
 use super::outcome::go_on;
-pub use super::outcome::{CopyError, Stop, Watch};
+use super::outcome::{CopyError, Watch};
+use super::readback::checksum;
 use super::readback::{ReadBack, expect_size, is_sparse};
-pub use super::readback::{checksum, same_contents};
+use crate::checksum::Checksum;
+use crate::checksum::Hasher;
 
 /// What must hold before a copy is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct CopyOptions {
 
 /// A finished copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Copied {
+pub(crate) struct Copied {
     /// The size of the file, holes included.
     pub bytes: u64,
     pub checksum: Checksum,
@@ -71,7 +71,7 @@ const SLICE: Duration = Duration::from_millis(100);
 /// On return the data are durable (`fsync` is done) and, with [`Verify::Checksum`], were read back from
 /// the device and found equal. Sparse files stay sparse. Within one file system that can, the target
 /// becomes a clone: there is nothing to verify then, and the checksum is that of the shared blocks.
-pub fn copy_contents(
+pub(crate) fn copy_contents(
     source: &File,
     target: &File,
     expected_size: u64,

@@ -30,7 +30,7 @@ const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 /// # Errors
 /// When owner or mode cannot be kept, when an access ACL that the source does not have stays on the
 /// target, or when the source cannot be read.
-pub fn copy_metadata(source: &File, target: &File) -> io::Result<Vec<String>> {
+pub(crate) fn copy_metadata(source: &File, target: &File) -> io::Result<Vec<String>> {
     let wanted = source.metadata()?;
     let mut warnings = Vec::new();
     copy_owner(&wanted, target)?;
@@ -55,14 +55,14 @@ pub fn copy_metadata(source: &File, target: &File) -> io::Result<Vec<String>> {
 ///
 /// # Errors
 /// When the file is neither ours nor are we root, or the file system is read-only or broken.
-pub fn set_times(file: &File, accessed: Timespec, modified: Timespec) -> io::Result<()> {
+pub(crate) fn set_times(file: &File, accessed: Timespec, modified: Timespec) -> io::Result<()> {
     let times = Timestamps { last_access: accessed, last_modification: modified };
     Ok(rustix::fs::futimens(file, &times)?)
 }
 
 /// The times of a directory, taken before an operation in it so that they can be put back.
 #[derive(Debug, Clone, Copy)]
-pub struct DirTimes {
+pub(crate) struct DirTimes {
     accessed: Timespec,
     modified: Timespec,
 }
@@ -70,7 +70,7 @@ pub struct DirTimes {
 impl DirTimes {
     /// # Errors
     /// When the directory cannot be looked at.
-    pub fn take(directory: &File) -> io::Result<Self> {
+    pub(crate) fn take(directory: &File) -> io::Result<Self> {
         let metadata = directory.metadata()?;
         Ok(Self { accessed: accessed(&metadata), modified: modified(&metadata) })
     }
@@ -79,7 +79,7 @@ impl DirTimes {
     ///
     /// # Errors
     /// As [`set_times`].
-    pub fn restore(&self, directory: &File) -> io::Result<()> {
+    pub(crate) fn restore(&self, directory: &File) -> io::Result<()> {
         set_times(directory, self.accessed, self.modified)
     }
 }

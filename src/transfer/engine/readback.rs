@@ -8,12 +8,12 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use crate::checksum::{Checksum, Hasher};
 use super::device::{Buffer, CHUNK, DeviceReader, within_unit};
 use super::outcome::{CopyError, Watch, go_on};
+use crate::checksum::{Checksum, Hasher};
 
 /// The checksum of what the file holds on its device, past the page cache where that is possible.
-pub fn checksum(file: &File, watch: &mut Watch<'_>) -> Result<Checksum, CopyError> {
+pub(crate) fn checksum(file: &File, watch: &mut Watch<'_>) -> Result<Checksum, CopyError> {
     let metadata = file.metadata().map_err(CopyError::Read)?;
     let mut reader = ReadBack::new(file, metadata.len(), is_sparse(&metadata)).map_err(CopyError::Read)?;
     let sum = reader.finish(watch).map_err(|stopped| match stopped {
@@ -28,7 +28,7 @@ pub fn checksum(file: &File, watch: &mut Watch<'_>) -> Result<Checksum, CopyErro
 /// Whether two files hold the same bytes; stops at the first difference, looks at the ends first.
 ///
 /// Two names of one file are the same, too: whoever means to delete one of them compares the inodes before.
-pub fn same_contents(a: &File, b: &File, watch: &mut Watch<'_>) -> Result<bool, CopyError> {
+pub(crate) fn same_contents(a: &File, b: &File, watch: &mut Watch<'_>) -> Result<bool, CopyError> {
     let size = a.metadata().map_err(CopyError::Read)?.len();
     if size != b.metadata().map_err(CopyError::Read)?.len() {
         return Ok(false);

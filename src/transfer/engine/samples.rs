@@ -6,8 +6,8 @@ use std::io::{Read, Seek, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::checksum::{Checksum, Hasher};
 use super::outcome::Stop;
+use crate::checksum::{Checksum, Hasher};
 
 pub(super) fn new_file() -> File {
     tempfile::tempfile().unwrap()

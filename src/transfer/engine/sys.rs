@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 /// What came of asking for a read lease.
 #[derive(Debug)]
-pub enum LeaseState<'a> {
+pub(crate) enum LeaseState<'a> {
     /// Nobody has the file open for writing, and whoever tries to from now on waits for us.
     Held(Lease<'a>),
     /// Somebody, perhaps this process, has the file open for writing.
@@ -29,13 +29,13 @@ pub enum LeaseState<'a> {
 /// A process that opens the file for writing while this is held is stopped by the kernel until the
 /// lease is dropped, at most `/proc/sys/fs/lease-break-time` seconds. So look at [`Lease::broken`] often.
 #[derive(Debug)]
-pub struct Lease<'a> {
+pub(crate) struct Lease<'a> {
     file: &'a File,
 }
 
 impl Lease<'_> {
     /// Whether somebody wants to write to the file, or already may. Once true it stays true.
-    pub fn broken(&self) -> bool {
+    pub(crate) fn broken(&self) -> bool {
         // During a break the kernel answers with the kind that the holder is asked to go down to, and
         // after it with none. A failure to answer is no proof that the lease stands.
         !matches!(get_lease(self.file), Ok(libc::F_RDLCK))
@@ -53,7 +53,7 @@ impl Drop for Lease<'_> {
 ///
 /// # Errors
 /// When the handler for `SIGIO` cannot be installed, or the kernel fails in an unexpected way.
-pub fn read_lease(file: &File) -> io::Result<LeaseState<'_>> {
+pub(crate) fn read_lease(file: &File) -> io::Result<LeaseState<'_>> {
     handle_sigio()?;
     match set_lease(file, libc::F_RDLCK) {
         Ok(()) => Ok(LeaseState::Held(Lease { file })),
@@ -71,7 +71,7 @@ pub fn read_lease(file: &File) -> io::Result<LeaseState<'_>> {
 ///
 /// Other descriptors of this process count as others, unless they are duplicates of this one. A read
 /// lease that is held through `file` survives the question.
-pub fn is_opened_by_others(file: &File) -> Option<bool> {
+pub(crate) fn is_opened_by_others(file: &File) -> Option<bool> {
     handle_sigio().ok()?;
     let before = get_lease(file).ok()?;
     match set_lease(file, libc::F_WRLCK) {
@@ -114,7 +114,7 @@ fn get_lease(file: &File) -> io::Result<libc::c_int> {
 /// # Errors
 /// `Unsupported` where rolling write-back is not to be had. Any other error is the device's, and final:
 /// the kernel reports a failed write-back only once, so a later `fsync` may well succeed.
-pub fn start_writeback(file: &File, offset: u64, length: u64) -> io::Result<()> {
+pub(crate) fn start_writeback(file: &File, offset: u64, length: u64) -> io::Result<()> {
     sync_file_range(file, offset, length, libc::SYNC_FILE_RANGE_WRITE)
 }
 
@@ -123,7 +123,7 @@ pub fn start_writeback(file: &File, offset: u64, length: u64) -> io::Result<()> 
 ///
 /// # Errors
 /// As [`start_writeback`].
-pub fn finish_writeback(file: &File, offset: u64, length: u64) -> io::Result<()> {
+pub(crate) fn finish_writeback(file: &File, offset: u64, length: u64) -> io::Result<()> {
     let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     sync_file_range(file, offset, length, all)
 }
@@ -152,7 +152,7 @@ fn sync_file_range(file: &File, offset: u64, length: u64, flags: libc::c_uint) -
 ///
 /// # Errors
 /// Where the file cannot be mapped, as on some FUSE file systems.
-pub fn any_page_cached(file: &File, offset: u64, length: usize) -> io::Result<bool> {
+pub(crate) fn any_page_cached(file: &File, offset: u64, length: usize) -> io::Result<bool> {
     if length == 0 {
         return Ok(false);
     }
