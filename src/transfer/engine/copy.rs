@@ -346,9 +346,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::transfer::flow::LOOK_AHEAD;
-    use crate::transfer::samples::{content, file_of, never_stop, new_file, noise, on_mount, sum_of};
-    use crate::transfer::sys;
+    use crate::transfer::engine::flow::LOOK_AHEAD;
+    use crate::transfer::engine::outcome::Stop;
+    use crate::transfer::engine::readback::same_contents;
+    use crate::transfer::engine::samples::{content, file_of, never_stop, new_file, noise, on_mount, sum_of};
+    use crate::transfer::engine::sys;
 
     /// Small enough for the follower to have work in a test.
     const QUICK: Rhythm = Rhythm { window: BLOCK as u64, distance: BLOCK as u64 };

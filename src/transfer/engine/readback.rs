@@ -118,8 +118,8 @@ mod tests {
     use std::ops::ControlFlow;
 
     use super::*;
-    use crate::transfer::outcome::Stop;
-    use crate::transfer::samples::{file_of, never_stop, new_file, noise, sum_of};
+    use crate::transfer::engine::outcome::Stop;
+    use crate::transfer::engine::samples::{file_of, never_stop, new_file, noise, sum_of};
 
     #[test]
     fn a_checksum_is_that_of_the_bytes() {
