@@ -36,8 +36,22 @@ pub struct Lock {
 pub enum LockError {
     #[error("another run of plexcache holds {0}")]
     Held(Utf8PathBuf),
-    #[error("cannot use the state directory {path}: {source}")]
+    #[error("cannot lock {path}: {source}")]
     Io { path: Utf8PathBuf, source: io::Error },
+}
+
+impl Lock {
+    /// Locks an open file, or says at once that somebody else has it.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] when somebody else has it; `path` is for the message.
+    pub fn take(file: File, path: Utf8PathBuf) -> Result<Self, LockError> {
+        match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(Errno::WOULDBLOCK) => Err(LockError::Held(path)),
+            Err(error) => Err(LockError::Io { path, source: error.into() }),
+        }
+    }
 }
 
 impl StateDir {

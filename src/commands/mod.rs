@@ -30,7 +30,7 @@ use crate::plan::{Action, Cached, CopyState, Kind, Plan, Pool, Why};
 use crate::report::{Message, PlanContext, PoolLine, Reporter, Summary};
 use crate::signal::StopFlag;
 use crate::state::{Lock, LockError, StateDir};
-use crate::tier::{Leniency, Tiers, host};
+use crate::tier::{Leniency, MARKER, Tiers, host};
 use crate::transfer::{CopyOptions, MarkError, Options, Settled, Stop, Transfer, Verify};
 
 pub use evict::{Evict, Selection};
@@ -116,6 +116,8 @@ pub(crate) struct Changes {
     /// `None` in a dry run, which holds no lock and writes nothing.
     log: Option<(Lock, History)>,
     index: Index,
+    /// Two configurations with one cache keep each other out by these.
+    root_locks: Vec<Lock>,
     started: Instant,
     /// What could not be read or done besides the actions: the run is partial.
     problems: Vec<String>,
@@ -180,7 +182,7 @@ impl Session<'_> {
             Ok(tiers) => tiers,
             Err(failure) => return Err(record_refusal(log, failure)),
         };
-        let mut changes = Changes { tiers, log, index, started, problems: Vec::new() };
+        let mut changes = Changes { tiers, log, index, root_locks: Vec::new(), started, problems: Vec::new() };
         self.settle(&mut changes)?;
         Ok(changes)
     }
@@ -235,6 +237,7 @@ impl Session<'_> {
         };
         let mut transfer = Transfer::new(&changes.tiers, history, transfer_options(self.config, &self.options));
         transfer.mark_new_roots().map_err(mark_failure)?;
+        changes.root_locks = lock_cache_roots(&changes.tiers)?;
         let stop = self.stop.clone();
         let mut watch = move |_| if stop.is_raised() { ControlFlow::Break(Stop) } else { ControlFlow::Continue(()) };
         for settled in transfer.settle(&mut watch).map_err(history_failure)? {
@@ -248,6 +251,17 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+fn lock_cache_roots(tiers: &Tiers) -> anyhow::Result<Vec<Lock>> {
+    let roots = tiers.maps.iter().map(|map| &map.cache);
+    roots
+        .map(|root| {
+            let path = root.path.join(MARKER);
+            let file = root.folder.open(MARKER).with_context(|| format!("opening {path}"))?;
+            Lock::take(file, path).map_err(|error| lock_failure(&error))
+        })
+        .collect()
 }
 
 /// A refused run is worth a line in the history: `status` shows it.
