@@ -10,10 +10,10 @@ use plexcache::commands::{
 };
 use plexcache::config::{self, Environment};
 use plexcache::exit::Exit;
-use plexcache::report::{Human, Json, Message, Reporter};
+use plexcache::logging;
+use plexcache::report::{Color, Human, HumanOptions, Json, Message, Reporter};
 use plexcache::signal::StopFlag;
 use plexcache::state::StateDir;
-use plexcache::{logging, report};
 
 fn main() -> Exit {
     let cli = Cli::parse();
@@ -97,6 +97,14 @@ fn build(command: cli::Command) -> Box<dyn Command> {
 }
 
 fn reporter(global: &Global) -> Box<dyn Reporter> {
-    let _ = (global, report::level, Json);
-    Box::new(Human)
+    if global.json {
+        return Box::new(Json::new());
+    }
+    let color = match global.color {
+        cli::ColorChoice::Auto => Color::Auto,
+        cli::ColorChoice::Always => Color::Always,
+        cli::ColorChoice::Never => Color::Never,
+    };
+    let Global { quiet, verbose, no_progress, .. } = *global;
+    Box::new(Human::new(HumanOptions { color, quiet, verbose, progress: !no_progress }))
 }

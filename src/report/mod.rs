@@ -4,8 +4,14 @@
 //! JSON lines. Results go to standard output, progress and warnings to standard error. Names of files
 //! and titles are foreign text: control characters in them never reach a terminal.
 
+mod html;
 mod human;
 mod json;
+mod nagios;
+mod prometheus;
+#[cfg(test)]
+mod samples;
+mod sink;
 
 use std::time::Duration;
 
@@ -18,8 +24,11 @@ use crate::history::{LastRun, Run};
 use crate::plan::{Action, Cached, CopyState, Plan, Release};
 use crate::transfer::Settled;
 
-pub use human::Human;
+pub use html::html;
+pub use human::{Color, Human, HumanOptions};
 pub use json::Json;
+pub use nagios::level;
+pub use prometheus::prometheus;
 
 /// Something that happened, or that was asked for.
 #[derive(Debug)]
@@ -200,13 +209,4 @@ pub enum Level {
 /// Shows messages.
 pub trait Reporter {
     fn message(&mut self, message: &Message<'_>);
-}
-pub fn html(_: &Status, _: &[Run]) -> String {
-    String::new()
-}
-pub fn prometheus(_: &Status, _: &[Run]) -> String {
-    String::new()
-}
-pub fn level(_: &Status) -> Level {
-    Level::Ok
 }
