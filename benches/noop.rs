@@ -79,6 +79,7 @@ struct Figures {
 fn measure(env: &TestEnv) -> Figures {
     let mut command: Command = env.command(&["sync", "--quiet"]);
     let started = Instant::now();
+    #[expect(clippy::zombie_processes, reason = "wait4 reaps it")]
     let child = command.stdout(Stdio::null()).spawn().unwrap();
     let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
     // SAFETY: both pointers are valid for the call, and the child is waited for only here.

@@ -51,7 +51,8 @@ impl Reporter for Json {
     fn message(&mut self, message: &Message<'_>) {
         match message {
             Message::Plan { plan, dry_run, context: _ } => self.line(View::plan(plan, *dry_run)),
-            Message::Started { .. } | Message::Progress { .. } => {}
+            // Neither of the last two is asked for together with JSON; the command line says so.
+            Message::Started { .. } | Message::Progress { .. } | Message::Csv(_) | Message::Nagios(_) => {}
             Message::Ended { action, ended } => self.line(View::ended(action, Some(ended))),
             Message::Settled(settled) => self.line(View::settled(settled)),
             Message::Warning { text, hint } => self.line(View::Warning { message: text, hint: *hint }),
@@ -66,8 +67,6 @@ impl Reporter for Json {
                 });
             }
             Message::Runs(runs) => runs.iter().for_each(|run| self.line(View::run(run))),
-            // Neither is asked for together with JSON; the command line says so.
-            Message::Csv(_) | Message::Nagios(_) => {}
             Message::Run(run) => {
                 self.line(View::run(run));
                 for RunAction { action, ended, .. } in &run.actions {

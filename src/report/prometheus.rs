@@ -273,8 +273,11 @@ mod tests {
 
     const HOSTILE: &str = "/a\\b \"quoted\"\nplexcache_plex_up 0\n{}";
 
-    /// Every sample as metric, labels and value; fails on whatever the format does not allow.
-    fn parse(text: &str) -> Vec<(String, Vec<(String, String)>, f64)> {
+    /// Metric, labels and value.
+    type Sample = (String, Vec<(String, String)>, f64);
+
+    /// Every sample; fails on whatever the format does not allow.
+    fn parse(text: &str) -> Vec<Sample> {
         let mut types = BTreeSet::new();
         let mut seen = BTreeSet::new();
         let mut samples = Vec::new();

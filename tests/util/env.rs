@@ -4,6 +4,7 @@
 //! Nothing of the host's environment reaches the binary. A snapshot compares whole trees: names, kinds,
 //! contents, owners, modes, times to the nanosecond, links and extended attributes.
 #![allow(dead_code, unreachable_pub, reason = "every test binary and the demo use a part of it")]
+#![allow(clippy::cast_possible_wrap, reason = "sizes of test files")]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -166,15 +167,7 @@ impl TestEnv {
 
     /// Makes a file on the first array disk: contents that tell it from every other, and an old time.
     pub fn file(&self, media: &str, size: usize) -> PathBuf {
-        self.file_at(self.array(media), size)
-    }
-
-    /// The same anywhere.
-    pub fn file_at(&self, path: PathBuf, size: usize) -> PathBuf {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, contents(&path, size)).unwrap();
-        set_mtime(&path, 1_600_000_000, 123_456_789);
-        path
+        file_at(self.array(media), size)
     }
 
     /// An episode with its file: `TV/SHOW/Season SS/SHOW - SssEee.mkv`. The show is made when it is new.
@@ -262,6 +255,14 @@ pub fn contents(path: &Path, size: usize) -> Vec<u8> {
     }
     bytes.truncate(size);
     bytes
+}
+
+/// Makes a file with contents that tell it from every other, and an old time.
+pub fn file_at(path: PathBuf, size: usize) -> PathBuf {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, contents(&path, size)).unwrap();
+    set_mtime(&path, 1_600_000_000, 123_456_789);
+    path
 }
 
 pub fn set_mtime(path: &Path, seconds: u64, nanos: u32) {
