@@ -88,6 +88,15 @@ impl StateDir {
         }
     }
 
+    /// Whether a run holds the lock now. Read from `/proc/locks`, because trying the lock would keep a
+    /// run out that begins at this moment.
+    pub fn is_locked(&self) -> bool {
+        let Ok(stat) = fs::stat(self.file("lock").as_std_path()) else { return false };
+        let id = format!("{:02x}:{:02x}:{}", fs::major(stat.st_dev), fs::minor(stat.st_dev), stat.st_ino);
+        let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+        locks.lines().any(|line| line.split_whitespace().any(|field| field == id))
+    }
+
     /// Makes the directory and those above it, for the owner alone, and makes it durable.
     fn create(&self) -> io::Result<()> {
         let mut missing = Vec::new();
@@ -178,7 +187,9 @@ mod tests {
         let (_tree, state) = state();
         let lock = state.lock(Duration::ZERO).unwrap();
         assert!(matches!(state.lock(Duration::ZERO), Err(LockError::Held(_))));
+        assert!(state.is_locked());
         drop(lock);
+        assert!(!state.is_locked());
         assert!(state.lock(Duration::ZERO).is_ok());
     }
 

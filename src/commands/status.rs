@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use camino::{Utf8Path, Utf8PathBuf};
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::Mode;
 
@@ -133,8 +134,9 @@ fn status(session: &Session<'_>, index: &Index, memory: &Memory, now: Timestamp)
     };
     let files: Vec<FileStatus> = index.cached.iter().map(file).collect();
     let tiers = roots.iter().map(|root| tier_status(root, &files, config)).collect();
-    health.extend(health_of(index, &files, now));
-    Status { now, tiers, files, last_run: index.last_run.clone(), health, live: None }
+    let running = session.state.is_locked();
+    health.extend(health_of(index, &files, running, now));
+    Status { now, tiers, files, last_run: index.last_run.clone(), running, health, live: None }
 }
 
 /// Opens a cache root and makes sure that it is the one that the history knows.
@@ -161,21 +163,22 @@ fn tier_status(root: &CacheRoot<'_>, files: &[FileStatus], config: &crate::confi
     }
 }
 
-fn health_of(index: &Index, files: &[FileStatus], now: Timestamp) -> Vec<String> {
+fn health_of(index: &Index, files: &[FileStatus], running: bool, now: Timestamp) -> Vec<String> {
     let mut health = Vec::new();
     let count = |state| files.iter().filter(|file| file.state == Some(state)).count();
     let (gone, changed) = (count(CopyState::Gone), count(CopyState::Changed));
     if gone > 0 {
-        health.push(format!("{gone} cached copies are gone from the cache; the next run puts that in order"));
+        health.push(format!("cached copies gone from the cache: {gone}; the next run puts that in order"));
     }
     if changed > 0 {
-        health.push(format!("{changed} cached copies were changed by somebody since they were made"));
+        health.push(format!("cached copies changed by somebody since they were made: {changed}"));
     }
-    if !index.open.is_empty() {
-        health.push(format!("{} actions were interrupted; the next run settles them", index.open.len()));
+    if !running && !index.open.is_empty() {
+        health.push(format!("interrupted actions: {}; the next run settles them", index.open.len()));
     }
     match &index.last_run {
         None => health.push("there has been no run yet".to_owned()),
+        Some(LastRun { finished: None, .. }) if running => {}
         Some(LastRun { run, finished: None, .. }) => health.push(format!("run {run} was cut short")),
         Some(LastRun { run, finished: Some((at, finished)), .. }) => {
             let trouble = match finished.outcome {
@@ -269,11 +272,16 @@ fn explain(session: &Session<'_>, index: &Index, memory: &Memory, status: &Statu
     Why { asked: asked.to_owned(), file, lines }
 }
 
+/// A time as the clock on the wall shows it.
+fn local(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
 fn lines_of(file: &FileStatus) -> Vec<String> {
     let action = &file.cached.action;
     let reasons: Vec<String> = action.reasons.iter().map(ToString::to_string).collect();
     let mut lines = vec![
-        format!("cached by run {} at {} ({})", file.cached.run, file.cached.at, action.placement),
+        format!("cached by run {} at {} ({})", file.cached.run, local(file.cached.at), action.placement),
         format!("cached for: {}", if reasons.is_empty() { "an undo".to_owned() } else { reasons.join(", ") }),
     ];
     match file.state {
@@ -286,7 +294,7 @@ fn lines_of(file: &FileStatus) -> Vec<String> {
         lines.push("pinned: stays whatever happens".to_owned());
     }
     if let Some(until) = file.held_until {
-        lines.push(format!("held by an undo until {until}"));
+        lines.push(format!("held by an undo until {}", local(until)));
     }
     lines.push(match (&file.release, file.wanted) {
         (Some(release), _) => {
@@ -296,7 +304,7 @@ fn lines_of(file: &FileStatus) -> Vec<String> {
                 EvictWhy::MaxAge => "it has been wanted for longer than evict.max_age",
                 EvictWhy::MakeRoom | EvictWhy::Asked | EvictWhy::Undo | EvictWhy::Gone => "of its own",
             };
-            format!("evicted after {}, because {why}", release.at)
+            format!("evicted after {}, because {why}", local(release.at))
         }
         (None, true) => "stays while it is wanted, unless something of higher rank needs the room".to_owned(),
         (None, false) => "stays until everybody who wanted it has answered completely".to_owned(),

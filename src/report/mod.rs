@@ -141,6 +141,8 @@ pub struct Status {
     pub tiers: Vec<TierStatus>,
     pub files: Vec<FileStatus>,
     pub last_run: Option<LastRun>,
+    /// A run is under way; it is `last_run` when that has no end.
+    pub running: bool,
     /// Empty when well.
     pub health: Vec<String>,
     /// `status --live`: what the server said.

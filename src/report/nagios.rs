@@ -21,7 +21,7 @@ const LONGEST: usize = 160;
 pub fn level(status: &Status) -> Level {
     let is_lost = status.tiers.iter().any(|tier| tier.total.is_none() || tier.free.is_none());
     let is_broken = status.last_run.as_ref().is_some_and(|last| match &last.finished {
-        None => true,
+        None => !status.running,
         Some((_, finished)) => match finished.outcome {
             RunOutcome::Failed | RunOutcome::Refused => true,
             RunOutcome::Ok | RunOutcome::Partial | RunOutcome::Stopped => false,

@@ -28,7 +28,7 @@ pub fn prometheus(status: &Status, runs: &[Run]) -> String {
     });
     metrics.of_health(status);
     metrics.of_cache(status);
-    metrics.of_last_runs(runs);
+    metrics.of_last_runs(status.running, runs);
     metrics.of_all_runs(runs);
     metrics.0
 }
@@ -105,7 +105,7 @@ impl Metrics {
         });
     }
 
-    fn of_last_runs(&mut self, runs: &[Run]) {
+    fn of_last_runs(&mut self, running: bool, runs: &[Run]) {
         let mut last: BTreeMap<&str, Finished<'_>> = BTreeMap::new();
         let mut last_success: BTreeMap<&str, Timestamp> = BTreeMap::new();
         for run in runs {
@@ -117,13 +117,9 @@ impl Metrics {
             }
         }
         if let Some(newest) = runs.last() {
-            self.gauge(
-                "run_unfinished",
-                "1 when the newest run has no end: it still goes on, or was cut short.",
-                |m| {
-                    m.put(&[], u8::from(newest.finished.is_none()));
-                },
-            );
+            self.gauge("run_unfinished", "1 when the newest run was cut short.", |m| {
+                m.put(&[], u8::from(newest.finished.is_none() && !running));
+            });
         }
         self.gauge("last_run_timestamp_seconds", "When the last finished run of the command ended.", |m| {
             m.by("command", last.iter().map(|(command, run)| (*command, Some(run.at.as_second()))));

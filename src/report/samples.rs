@@ -243,5 +243,6 @@ pub(super) fn status() -> Status {
         last_run: None,
         health: Vec::new(),
         live: None,
+        running: false,
     }
 }

@@ -108,7 +108,8 @@ impl Page<'_> {
             Some(LastRun { run, command, started, finished: None, .. }) => {
                 let age = age(self.status.now, *started);
                 let at = self.time(*started, "%Y-%m-%d %H:%M");
-                writeln!(out, "<p>Last: {}, run {run}, begun {age} ({at}), has no end.</p>", Text(command))?;
+                let state = if self.status.running { "is under way" } else { "was cut short" };
+                writeln!(out, "<p>Last: {}, run {run}, begun {age} ({at}), {state}.</p>", Text(command))?;
             }
             Some(LastRun { run, command, started, finished: Some((ended, what)), .. }) => {
                 let counts: Vec<String> = [("cached", what.cached), ("evicted", what.evicted), ("failed", what.failed)]
@@ -390,6 +391,7 @@ pub(in crate::report) mod tests {
             last_run: Some(last_run(Some(RunOutcome::Partial))),
             health: vec!["run 215 was partial (plexcache history 215)".to_owned()],
             live: None,
+            running: false,
         }
     }
 

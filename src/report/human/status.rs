@@ -24,7 +24,11 @@ pub(super) fn render(status: &Status, look: &Look) -> String {
     if let Some(live) = &status.live {
         let _ = writeln!(text, "Plex    {}", server_line(live, look));
     }
-    let _ = writeln!(text, "Last    {}", status.last_run.as_ref().map_or("no run yet".to_owned(), |l| last(l, look)));
+    let _ = writeln!(
+        text,
+        "Last    {}",
+        status.last_run.as_ref().map_or("no run yet".to_owned(), |l| last(l, status.running, look))
+    );
     if status.health.is_empty() {
         text.push_str("Health  ok\n");
     }
@@ -61,8 +65,9 @@ fn tier_lines(tier: &TierStatus, status: &Status) -> String {
     )
 }
 
-fn last(last: &LastRun, look: &Look) -> String {
+fn last(last: &LastRun, running: bool, look: &Look) -> String {
     let (result, what) = match &last.finished {
+        None if running => ("under way", String::new()),
         None => ("cut short", format!("(plexcache history {})", last.run)),
         Some((end, run)) => {
             let counts =
@@ -178,7 +183,7 @@ Last    no run yet
             for (t, event) in events {
                 index.apply(&Record { v: VERSION, run: 214, t: samples::at(t), event: event.clone() });
             }
-            last(index.last_run.as_ref().unwrap(), &look())
+            last(index.last_run.as_ref().unwrap(), false, &look())
         };
         let start = ("2026-11-23T11:20:00Z", Event::RunStarted(samples::runs()[1].started.clone()));
         let finished = Event::RunFinished(samples::finished(RunOutcome::Partial, 6, 0, 1));
