@@ -12,6 +12,7 @@ mod prometheus;
 #[cfg(test)]
 mod samples;
 mod sink;
+mod words;
 
 use std::time::Duration;
 

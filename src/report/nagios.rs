@@ -5,10 +5,10 @@
 
 use jiff::Timestamp;
 
-use super::html::{age, bytes_of, count, size, visible};
 use super::{Level, Status};
 use crate::history::LastRun;
 use crate::history::record::RunOutcome;
+use crate::report::words::{age, bytes_of, count, size, visible};
 
 /// So many problems are told in full: older agents pass on 1024 bytes of a line.
 const TOLD: usize = 4;

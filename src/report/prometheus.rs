@@ -10,12 +10,12 @@ use std::fmt::{self, Display, Write as _};
 
 use jiff::Timestamp;
 
-use super::html::bytes_of;
 use super::nagios::level;
 use super::{FileStatus, Level, Status};
 use crate::history::Run;
 use crate::history::record::{Count, RunFinished, RunOutcome};
 use crate::plan::CopyState;
+use crate::report::words::bytes_of;
 
 const OUTCOMES: [RunOutcome; 5] =
     [RunOutcome::Ok, RunOutcome::Partial, RunOutcome::Failed, RunOutcome::Stopped, RunOutcome::Refused];

@@ -5,9 +5,10 @@ use std::fmt::{self, Display, Write as _};
 
 use jiff::Timestamp;
 
-use super::{Page, Text, or_path, size};
+use super::{Page, Text};
 use crate::plan::{CopyState, EvictWhy, Release};
 use crate::report::FileStatus;
+use crate::report::words::{evict_words, or_path, size};
 use crate::select::{Reason, Source};
 
 impl Page<'_> {
@@ -172,18 +173,6 @@ impl Group {
             Self::Stays => "Stays",
             Self::Wanted => "Stays while wanted",
         }
-    }
-}
-
-fn evict_words(why: EvictWhy) -> &'static str {
-    match why {
-        EvictWhy::Watched => "watched",
-        EvictWhy::Unwanted => "left the lists",
-        EvictWhy::MaxAge => "cached for too long",
-        EvictWhy::MakeRoom => "makes room",
-        EvictWhy::Asked => "asked for",
-        EvictWhy::Undo => "undo",
-        EvictWhy::Gone => "the copy is gone",
     }
 }
 

@@ -10,13 +10,14 @@ mod runs;
 
 use std::fmt::{self, Display, Write as _};
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 
 use super::nagios::level;
-use super::{FileStatus, Level, Status, TierStatus};
+use super::{Level, Status, TierStatus};
 use crate::history::record::Count;
 use crate::history::{LastRun, Run};
+use crate::report::words::{age, bytes_of, count, duration, size, visible};
 use runs::outcome;
 
 const STYLE: &str = include_str!("style.css");
@@ -127,7 +128,7 @@ impl Page<'_> {
                     self.time(*ended, "%Y-%m-%d %H:%M"),
                     outcome(Some(what.outcome)),
                     counts.concat(),
-                    duration(ended.duration_since(*started)),
+                    duration(ended.duration_since(*started).try_into().unwrap_or_default()),
                 )?;
             }
         }
@@ -192,11 +193,6 @@ fn meter(out: &mut String, label: &str, class: &str, part: u64, whole: u64) -> f
     )
 }
 
-/// What Plex has no title for is known by its path.
-fn or_path<'a>(title: &'a str, path: &'a str) -> &'a str {
-    if title.trim().is_empty() { path } else { title }
-}
-
 /// Foreign text in markup, between tags or within a quoted attribute.
 struct Text<'a>(&'a str);
 
@@ -216,69 +212,6 @@ impl Display for Text<'_> {
     }
 }
 
-/// Foreign text on one line: controls and overrides of its direction are shown as `\u{..}`.
-pub(in crate::report) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => shown.extend(c.escape_unicode()),
-            c if c.is_control() => shown.extend(c.escape_unicode()),
-            c => shown.push(c),
-        }
-    }
-    shown
-}
-
-/// Bytes of all files together.
-pub(in crate::report) fn bytes_of<'a>(files: impl IntoIterator<Item = &'a FileStatus>) -> u64 {
-    files.into_iter().fold(0, |sum, file| sum.saturating_add(file.cached.action.size))
-}
-
-/// `41.8 GiB`, `212 MiB`, `17 KiB`, `9 B`.
-pub(in crate::report) fn size(bytes: u64) -> String {
-    const KIB: u64 = 1 << 10;
-    const MIB: u64 = 1 << 20;
-    const GIB: u64 = 1 << 30;
-    let rounded = |unit: u64| bytes.saturating_add(unit / 2) / unit;
-    // From where the smaller unit would round up to 1024 of itself.
-    if bytes >= GIB - MIB / 2 {
-        let tenths = (u128::from(bytes) * 10 + u128::from(GIB / 2)) / u128::from(GIB);
-        format!("{}.{} GiB", tenths / 10, tenths % 10)
-    } else if bytes >= MIB - KIB / 2 {
-        format!("{} MiB", rounded(MIB))
-    } else if bytes >= KIB {
-        format!("{} KiB", rounded(KIB))
-    } else {
-        format!("{bytes} B")
-    }
-}
-
-/// `<1s`, `31s`, `3m52s`, `1h05m`, `2d03h`.
-fn duration(taken: SignedDuration) -> String {
-    match taken.as_secs() {
-        ..1 => "under 1s".to_owned(),
-        s @ 1..60 => format!("{s}s"),
-        s @ 60..3600 => format!("{}m{:02}s", s / 60, s % 60),
-        s @ 3600..86400 => format!("{}h{:02}m", s / 3600, s % 3600 / 60),
-        s => format!("{}d{:02}h", s / 86400, s % 86400 / 3600),
-    }
-}
-
-/// `just now`, `5 min ago`, `2 h ago`, `3 d ago`.
-pub(in crate::report) fn age(now: Timestamp, at: Timestamp) -> String {
-    match now.duration_since(at).as_secs() {
-        ..60 => "just now".to_owned(),
-        s @ 60..3600 => format!("{} min ago", s / 60),
-        s @ 3600..172_800 => format!("{} h ago", s / 3600),
-        s => format!("{} d ago", s / 86400),
-    }
-}
-
-/// `1 file`, `7 files`.
-pub(in crate::report) fn count(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 pub(in crate::report) mod tests {
     use camino::Utf8PathBuf;
@@ -290,6 +223,7 @@ pub(in crate::report) mod tests {
     use crate::history::record::{Ended, Outcome, RunFinished, RunOutcome, RunStarted};
     use crate::paths::MediaPath;
     use crate::plan::{Action, Cached, CopyState, EvictWhy, Kind, Release};
+    use crate::report::FileStatus;
     use crate::select::{Reason, Source};
 
     const GIB: u64 = 1 << 30;
@@ -535,21 +469,6 @@ pub(in crate::report) mod tests {
         let page = page(&status, &runs);
         assert_eq!(page.matches("<th scope=\"row\">The Long Show").count(), 500);
         assert!(page.len() < 100_000, "{}", page.len());
-    }
-
-    #[test]
-    fn sizes_are_rounded_in_their_unit() {
-        for (bytes, expected) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1 KiB"),
-            ((1 << 20) - 1, "1 MiB"),
-            (GIB - 1, "1.0 GiB"),
-            (241 * GIB, "241.0 GiB"),
-            (u64::MAX, "17179869184.0 GiB"),
-        ] {
-            assert_eq!(size(bytes), expected);
-        }
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Page, Text, count, duration, or_path, size};
+use super::{Page, Text};
 use crate::history::Run;
 use crate::history::record::{Count, Outcome, RunOutcome};
+use crate::report::words::{count, duration, or_path, size};
 
 /// So many failures are named for each run; the history has all of them.
 const FAILURES: usize = 3;
@@ -92,7 +93,11 @@ impl Page<'_> {
         let sum = run.summary();
         let undo_of: Vec<String> = run.started.undo_of.iter().map(|run| format!(" {run}")).collect();
         let undone = run.undone_by.map(|by| format!(", undone by {by}")).unwrap_or_default();
-        let took = run.finished.as_ref().map(|(ended, _)| duration(ended.duration_since(run.at))).unwrap_or_default();
+        let took = run
+            .finished
+            .as_ref()
+            .map(|(ended, _)| duration(ended.duration_since(run.at).try_into().unwrap_or_default()))
+            .unwrap_or_default();
         let cell = |count: Count| {
             if count.files == 0 { String::new() } else { format!("{} · {}", count.files, size(count.bytes)) }
         };

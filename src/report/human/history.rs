@@ -7,11 +7,12 @@ use jiff::Timestamp;
 
 use super::progress::ended;
 use super::table::{Align, Cell, Table};
-use super::text::{Look, Paint, count, duration, rate, size, visible};
+use super::text::{Look, Paint, rate};
 use super::titles::of_file;
 use crate::history::record::{Count, RunOutcome};
 use crate::history::{Run, RunAction};
 use crate::report::Stats;
+use crate::report::words::{count, duration, size, visible};
 
 /// The table of `history`.
 pub(super) fn runs(runs: &[Run], look: &Look) -> String {

@@ -25,9 +25,10 @@ use super::sink::Sink;
 use super::{Message, Reporter};
 use crate::history::record::{Ended, Outcome};
 use crate::plan::{Action, Plan};
+use crate::report::words::visible;
 use crate::transfer::Settled;
 use progress::Progress;
-use text::{Look, Paint, visible};
+use text::{Look, Paint};
 
 /// `--color`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -10,10 +10,11 @@ use std::fmt::Write as _;
 use camino::Utf8Path;
 
 use super::table::{Align, Cell, Table};
-use super::text::{Look, Paint, bar, count, size, size_of, visible};
-use super::titles::{Beside, Episode, or_path, range};
+use super::text::{Look, Paint, bar};
+use super::titles::{Beside, Episode, range};
 use crate::config::Placement;
-use crate::plan::{Action, EvictWhy, Kind, Plan, Skip, Why};
+use crate::plan::{Action, EvictWhy, Kind, Plan, Skip};
+use crate::report::words::{count, evict_words, or_path, reasons, size, size_of, visible, why_words};
 use crate::report::{PlanContext, PoolLine, ServerLine};
 use crate::select::{Reason, Source};
 
@@ -48,44 +49,6 @@ pub(super) fn render(plan: &Plan, dry_run: bool, context: &PlanContext, verbose:
 pub(super) fn server_line(server: &ServerLine, look: &Look) -> String {
     let playing = server.playing.map_or("sessions unknown".to_owned(), |playing| format!("{playing} playing"));
     look.join(&[visible(&server.version), count(server.users as u64, "user"), playing])
-}
-
-/// Reasons by source, each with its users: `on deck: anna, ben; watchlist: anna`.
-pub(super) fn reasons(reasons: &BTreeSet<Reason>) -> String {
-    let mut by_source: BTreeMap<Source, Vec<String>> = BTreeMap::new();
-    for Reason { source, user } in reasons {
-        by_source.entry(*source).or_default().extend(user.as_deref().map(visible));
-    }
-    let words: Vec<String> = by_source
-        .into_iter()
-        .map(|(source, users)| match users.as_slice() {
-            [] => source.words().to_owned(),
-            users => format!("{}: {}", source.words(), users.join(", ")),
-        })
-        .collect();
-    words.join("; ")
-}
-
-/// As a person reads it.
-pub(super) fn why_words(why: Why) -> &'static str {
-    match why {
-        Why::NoRoom => "no room",
-        Why::Playing => "playing now",
-        Why::Open => "open",
-        Why::Held => "held by an undo",
-        Why::Pinned => "pinned",
-        Why::Changed => "changed",
-        Why::Unmapped => "not below any map",
-        Why::HardLinked => "hard-linked",
-        Why::TooYoung => "too young",
-        Why::Conflict => "conflict",
-        Why::Missing => "missing",
-        Why::NotOurs => "not ours",
-        Why::NotCacheable => "its map is not cacheable",
-        Why::Unknown => "not known who wants it",
-        Why::Unavailable => "not available",
-        Why::NotReached => "not reached",
-    }
 }
 
 fn headline(plan: &Plan, context: &PlanContext, look: &Look) -> String {
@@ -285,19 +248,6 @@ fn reason(action: &Action, context: &PlanContext) -> String {
     }
 }
 
-/// As a person reads it.
-pub(super) fn evict_words(why: EvictWhy) -> &'static str {
-    match why {
-        EvictWhy::Watched => "watched",
-        EvictWhy::Unwanted => "left the lists",
-        EvictWhy::MaxAge => "cached for too long",
-        EvictWhy::MakeRoom => "makes room",
-        EvictWhy::Asked => "asked for",
-        EvictWhy::Undo => "undo",
-        EvictWhy::Gone => "the copy is gone",
-    }
-}
-
 fn place(action: &Action, labels: &HashMap<&Utf8Path, String>) -> String {
     let label = labels.get(action.array_root.as_path()).map_or("", String::as_str);
     match (action.kind, action.placement) {
@@ -452,7 +402,8 @@ Plan  cache 7 files (6.0 GiB)
 
     #[test]
     fn many_skips_are_told_by_number_until_asked_for() {
-        let skipped = (0..25).map(|n| samples::skip("", &format!("{n}.mkv"), 0, Why::TooYoung, "")).collect();
+        let skipped =
+            (0..25).map(|n| samples::skip("", &format!("{n}.mkv"), 0, crate::plan::Why::TooYoung, "")).collect();
         let plan = Plan { skipped, ..Plan::default() };
         let context = PlanContext { command: "sync", ..PlanContext::default() };
         let short = text(&plan, &context);

@@ -10,12 +10,12 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
 
-use super::plan::why_words;
-use super::text::{Look, Paint, columns_of, duration, rate, size, size_of, visible};
+use super::text::{Look, Paint, columns_of, rate};
 use super::titles::of_file;
 use crate::config::Placement;
 use crate::history::record::{Ended, Outcome};
 use crate::plan::{Action, Kind, Plan, Why};
+use crate::report::words::{duration, size, size_of, visible, why_words};
 
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
 

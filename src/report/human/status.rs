@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::plan::{evict_words, reasons, server_line};
+use super::plan::server_line;
 use super::progress::counts;
 use super::table::{Align, Cell, Table};
-use super::text::{Look, Paint, bar, count, duration, size, size_of, visible};
-use super::titles::{Episode, or_path};
+use super::text::{Look, Paint, bar};
+use super::titles::Episode;
 use crate::history::LastRun;
 use crate::plan::CopyState;
+use crate::report::words::{count, duration, evict_words, or_path, reasons, size, size_of, visible};
 use crate::report::{FileStatus, Status, TierStatus};
 use crate::select::Reason;
 

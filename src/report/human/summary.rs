@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::text::{Look, Paint, count, duration, size, visible};
+use super::text::{Look, Paint};
 use crate::exit::Exit;
 use crate::history::record::{Count, RunOutcome};
 use crate::report::Summary;
+use crate::report::words::{count, duration, size, visible};
 
 /// `Done  7 cached (33.2 GiB) · 4 evicted (18.2 GiB) in 3m52s      run 214, undo: plexcache undo 214`
 pub(super) fn render(summary: &Summary, look: &Look) -> String {

@@ -6,8 +6,8 @@
 
 use camino::Utf8Path;
 
-use super::text::{count, visible};
 use crate::plan::Action;
+use crate::report::words::{count, or_path, visible};
 
 const SUBTITLES: &[&str] = &["ass", "idx", "smi", "srt", "ssa", "sub", "sup", "ttml", "vtt"];
 
@@ -82,11 +82,6 @@ impl Beside {
 pub(super) fn of_file(action: &Action) -> String {
     let title = visible(or_path(&action.title, action.path.as_str()));
     if action.path == action.unit { title } else { format!("{title} ({})", visible(action.path.file_name())) }
-}
-
-/// What Plex has no title for is known by its path.
-pub(super) fn or_path<'a>(title: &'a str, path: &'a str) -> &'a str {
-    if title.trim().is_empty() { path } else { title }
 }
 
 #[cfg(test)]
