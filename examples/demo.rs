@@ -8,7 +8,8 @@
 #[path = "../tests/util/mod.rs"]
 mod util;
 
-use std::process::{Command, Stdio};
+use std::io::Read;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use util::env::{TestEnv, binary};
@@ -80,10 +81,16 @@ fn say(text: &str) {
 /// Shows a command and runs it; the throw-away directory is shown as `/demo`.
 fn run(env: &TestEnv, root: &str, args: &[&str]) {
     println!("\n$ plexcache {}", args.join(" ").replace(root.trim_end_matches('/'), "/demo"));
-    let output = env.command(args).stderr(Stdio::piped()).output().unwrap();
-    for text in [&output.stderr, &output.stdout] {
-        print!("{}", String::from_utf8_lossy(text).replace(root.trim_end_matches('/'), "/demo"));
-    }
+    // One pipe for both streams, so that they come in the order in which a terminal would show them.
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut command = env.command(args);
+    command.stdout(writer.try_clone().unwrap()).stderr(writer);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    print!("{}", text.replace(root.trim_end_matches('/'), "/demo"));
+    let status = child.wait().unwrap();
     println!();
-    assert!(output.status.success(), "plexcache {args:?}: {}", output.status);
+    assert!(status.success(), "plexcache {args:?}: {status}");
 }

@@ -3,8 +3,6 @@
 //! What a user needs to know goes through the reporter, not through here. No event holds a secret:
 //! tokens are a type that does not show itself.
 
-use std::io::IsTerminal;
-
 use tracing::level_filters::LevelFilter;
 
 /// Starts logging. `$PLEXCACHE_LOG` (`error` to `trace`) goes before `-v`.
@@ -21,7 +19,7 @@ pub fn start(verbose: u8, quiet: bool) {
         .with_max_level(level)
         .with_writer(std::io::stderr)
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+        .with_ansi(false);
     // The journal has its own clock.
     let result = if std::env::var_os("JOURNAL_STREAM").is_some() {
         builder.without_time().try_init()

@@ -39,8 +39,9 @@ pub(super) fn render(plan: &Plan, dry_run: bool, context: &PlanContext, verbose:
         text.push('\n');
         context.pools.iter().for_each(|pool| text.push_str(&pool_lines(pool)));
     }
+    text.push('\n');
     if dry_run {
-        let _ = writeln!(text, "\nDry run: nothing changed. To do it: {}", how_to_do_it(context));
+        let _ = writeln!(text, "Dry run: nothing changed. To do it: {}", how_to_do_it(context));
     }
     text
 }
@@ -321,6 +322,7 @@ Plan  cache 7 files (36.0 GiB) · evict 3 (14.0 GiB) · keep 37 · skip 3
 
 SSD   now    [###########.........]  57%  531.0 GiB   of 931.0 GiB on /mnt/cache/media
       after  [############........]  60%  555.0 GiB   plexcache 241.0 of 500.0 GiB
+
 ";
 
     fn preview() -> &'static str {
@@ -340,7 +342,7 @@ SSD   now    [###########.........]  57%  531.0 GiB   of 931.0 GiB on /mnt/cache
         };
         let mut context = context("sync");
         let whole = render(&plan(), true, &context, false, &look());
-        assert_eq!(whole, format!("{}\nDry run: nothing changed. To do it: plexcache sync\n", preview()));
+        assert_eq!(whole, format!("{}Dry run: nothing changed. To do it: plexcache sync\n", preview()));
         context.command = "evict";
         assert_eq!(footer(&context), "Dry run: nothing changed. To do it: the same command without --dry-run");
         (context.command, context.undo_of) = ("undo", vec![214, 213]);
@@ -394,10 +396,11 @@ Plan  cache 7 files (6.0 GiB)
   + cache  Show S01E02               1.0 GiB  on deck: anna, ben  disk2
   + cache  Show S01E03               1.0 GiB  next episode: anna  disk1
   + cache  Other (2001): 1 subtitle    1 KiB  on deck: anna, ben  disk1
+
 ";
         assert_eq!(text(&plan, &context), expected);
         let verbose = render(&plan, false, &context, true, &look());
-        assert_eq!(verbose.lines().count(), 9);
+        assert_eq!(verbose.lines().count(), 10);
     }
 
     #[test]

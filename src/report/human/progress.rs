@@ -17,6 +17,9 @@ use crate::history::record::{Ended, Outcome};
 use crate::plan::{Action, Kind, Plan, Why};
 use crate::report::words::{duration, size, size_of, visible, why_words};
 
+/// The most columns that a bar takes besides its title.
+const BESIDE_TITLE: usize = 84;
+
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
 
 /// How far a run is.
@@ -129,7 +132,8 @@ impl Progress {
 
 impl Bars {
     fn start(&mut self, current: &Current, done: u64, total: u64, look: &Look) {
-        let width = title_width(look);
+        // A bar that wraps leaves its second line behind when it is redrawn.
+        let width = title_width(look).min(look.columns().saturating_sub(BESIDE_TITLE));
         if self.all.is_hidden() {
             self.all = self.multi.add(ProgressBar::new(total).with_style(style()));
             self.all.set_prefix(pad("All files", width));
@@ -253,7 +257,7 @@ mod tests {
         ];
         let expected = r"
 + cached   Dune: Part Two (2024)                  20.0 GiB  23s  890 MiB/s
-+ cached   Dune: Part Two (2024) (Dune.en.srt)     112 KiB  was there already
++ cached   Dune: Part Two (2024) .en.srt           112 KiB  was there already
 - evicted  Severance S02E04                        4.0 GiB  (the owner could not be kept)
 ! failed   Dune: Part Two (2024)                  20.0 GiB  reading: Input/output\u{a}error
 ! skipped  Severance S02E04                        4.0 GiB  open: pid 7 (ffmpeg)

@@ -78,10 +78,17 @@ impl Beside {
     }
 }
 
-/// The title of one file; what is not the video itself carries its file name too.
+/// The title of one file; what is not the video itself is told by the end of its name.
 pub(super) fn of_file(action: &Action) -> String {
     let title = visible(or_path(&action.title, action.path.as_str()));
-    if action.path == action.unit { title } else { format!("{title} ({})", visible(action.path.file_name())) }
+    if action.path == action.unit {
+        return title;
+    }
+    let name = action.path.file_name();
+    match name.strip_prefix(action.unit.stem()) {
+        Some(end) if end.starts_with('.') => format!("{title} {}", visible(end)),
+        _ => format!("{title} ({})", visible(name)),
+    }
 }
 
 #[cfg(test)]
