@@ -225,8 +225,12 @@ impl TestEnv {
     }
 }
 
-/// The binary under test: cargo names it for tests; the demo finds it beside itself.
+/// The binary under test: cargo names it for tests; the demo finds it beside itself. `PLEXCACHE_BINARY`
+/// names another one, such as the static build.
 pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("PLEXCACHE_BINARY") {
+        return fs::canonicalize(path).unwrap();
+    }
     if let Some(path) = option_env!("CARGO_BIN_EXE_plexcache") {
         return path.into();
     }
