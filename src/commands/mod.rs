@@ -1,9 +1,9 @@
 //! The subcommands: each a command object, built from arguments and configuration, run synchronously.
 //!
-//! Owns the [`Session`] that they share, and in it the one door to the files: [`Changes::apply`]. A dry
+//! Owns the [`Session`] that they share, and in it the one door to the files: `Changes::apply`. A dry
 //! run goes through the same code up to that door, prints the plan there and stops. Everything that
 //! must hold before a file is changed (the lock, the history, the roots, nothing else at work on the
-//! disks, interrupted actions settled) is seen to by [`Session::begin`].
+//! disks, interrupted actions settled) is seen to by `Session::begin`.
 
 mod evict;
 mod history;

@@ -170,7 +170,7 @@ fn find(explicit: Option<&Utf8Path>, env: &Environment) -> Result<(Utf8PathBuf, 
     if let Some(file) = explicit.or_else(|| env.get("PLEXCACHE_CONFIG").map(Utf8Path::new)) {
         return match std::fs::read_to_string(file) {
             Ok(text) => Ok((file.to_owned(), text)),
-            Err(error) => Err(cannot_read(file, &error).with_hint("`plexcache init` writes a configuration")),
+            Err(error) => Err(cannot_read(file, &error).with_hint("start from examples/config.toml; plexcache.toml(5) explains every key")),
         };
     }
     let home = env.directory("HOME").map(|home| home.join(".config"));
@@ -191,7 +191,7 @@ fn find(explicit: Option<&Utf8Path>, env: &Environment) -> Result<(Utf8PathBuf, 
     }
     let looked: Vec<&str> = candidates.iter().map(|file| file.as_str()).collect();
     Err(ConfigError::new(format!("found no configuration; looked for {}", looked.join(", ")))
-        .with_hint("`plexcache init` writes one; --config FILE names another"))
+        .with_hint("start from examples/config.toml, or name another file with --config; see plexcache.toml(5)"))
 }
 
 /// Checks what no section can tell alone.
@@ -431,7 +431,7 @@ mod tests {
         for place in ["home/.config/plexcache/", "boot/config/plugins/plexcache/", "etc/plexcache/"] {
             assert!(error.to_string().contains(&format!("{}", root.join(place).join("config.toml"))), "{error}");
         }
-        assert!(error.hint().unwrap().contains("plexcache init"));
+        assert!(error.hint().unwrap().contains("examples/config.toml"));
 
         put(&root.join("etc/plexcache/config.toml"), MINIMAL, 0o600);
         assert_eq!(find(true, &home, None).unwrap(), "etc/plexcache/config.toml");

@@ -72,7 +72,7 @@ pub fn token(config: &Config, env: &Environment) -> Result<(Secret, Vec<String>)
         None => looked.push("$PLEXCACHE_TOKEN (not set)".to_owned()),
     }
     Err(ConfigError::new(format!("found no Plex token in {}", looked.join(", ")))
-        .with_hint(format!("put the token into {DEFAULT_TOKEN_FILE} (mode 0600), or let `plexcache init` get one")))
+        .with_hint(format!("put the token into {DEFAULT_TOKEN_FILE} (mode 0600); Plex keeps it in Preferences.xml, as PlexOnlineToken")))
 }
 
 fn read(file: &Utf8Path) -> io::Result<String> {
@@ -90,7 +90,7 @@ fn checked(place: &str, text: &str) -> Result<Secret, ConfigError> {
         _ => return Ok(token),
     };
     Err(ConfigError::new(format!("{place}: found {found}, expected the Plex token and nothing else"))
-        .with_hint("the token alone, on one line; `plexcache init` can get one"))
+        .with_hint("the token alone, on one line; Plex keeps it in Preferences.xml, as PlexOnlineToken"))
 }
 
 /// Whether the group or others may read `file`. What cannot be looked at is not complained about.
@@ -175,7 +175,7 @@ mod tests {
         ] {
             assert!(message.contains(place), "{place} in {message}");
         }
-        assert!(error.hint().unwrap().contains("plexcache init"));
+        assert!(error.hint().unwrap().contains("Preferences.xml"));
     }
 
     #[test]

@@ -354,7 +354,7 @@ impl PlexError {
             Self::Unreachable { hint, .. } | Self::Tls { hint, .. } | Self::Config { hint, .. } => hint,
             Self::Busy { .. } => "it starts, or its database is being migrated; the next run will ask again",
             Self::Unauthorized { .. } => {
-                "the token was revoked or belongs to another server; take a new one with `plexcache init`"
+                "the token was revoked or belongs to another server; take the PlexOnlineToken of its Preferences.xml"
             }
             Self::Forbidden { .. } => "only the token of the server's owner may ask this",
             Self::Redirected { .. } => {

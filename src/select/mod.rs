@@ -144,7 +144,7 @@ impl SelectError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Plex(error) => error.hint(),
-            Self::NoToken => Some("take one with `plexcache init`, or set plex.token_file"),
+            Self::NoToken => Some("set plex.token_file; Plex keeps the token in Preferences.xml, as PlexOnlineToken"),
             Self::NoLibraries => Some(
                 "nothing was touched; a server that was just restored or whose database is damaged looks like this",
             ),
