@@ -243,10 +243,8 @@ impl Session<'_> {
         for settled in transfer.settle(&mut watch).map_err(history_failure)? {
             self.reporter.message(&Message::Settled(&settled));
             let Settled { run, action, ended } = settled;
-            if ended.is_none() {
-                changes
-                    .problems
-                    .push(format!("{} of run {run} is still open: its disk is not configured", action.path));
+            if let Err(why) = ended {
+                changes.problems.push(format!("what run {run} left of {} is not settled yet: {why}", action.path));
             }
         }
         Ok(())

@@ -170,7 +170,8 @@ fn find(explicit: Option<&Utf8Path>, env: &Environment) -> Result<(Utf8PathBuf, 
     if let Some(file) = explicit.or_else(|| env.get("PLEXCACHE_CONFIG").map(Utf8Path::new)) {
         return match std::fs::read_to_string(file) {
             Ok(text) => Ok((file.to_owned(), text)),
-            Err(error) => Err(cannot_read(file, &error).with_hint("start from examples/config.toml; plexcache.toml(5) explains every key")),
+            Err(error) => Err(cannot_read(file, &error)
+                .with_hint("start from examples/config.toml; plexcache.toml(5) explains every key")),
         };
     }
     let home = env.directory("HOME").map(|home| home.join(".config"));

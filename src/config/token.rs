@@ -71,8 +71,9 @@ pub fn token(config: &Config, env: &Environment) -> Result<(Secret, Vec<String>)
         Some(token) => return Ok((checked("PLEXCACHE_TOKEN", token)?, warnings)),
         None => looked.push("$PLEXCACHE_TOKEN (not set)".to_owned()),
     }
-    Err(ConfigError::new(format!("found no Plex token in {}", looked.join(", ")))
-        .with_hint(format!("put the token into {DEFAULT_TOKEN_FILE} (mode 0600); Plex keeps it in Preferences.xml, as PlexOnlineToken")))
+    Err(ConfigError::new(format!("found no Plex token in {}", looked.join(", "))).with_hint(format!(
+        "put the token into {DEFAULT_TOKEN_FILE} (mode 0600); Plex keeps it in Preferences.xml, as PlexOnlineToken"
+    )))
 }
 
 fn read(file: &Utf8Path) -> io::Result<String> {

@@ -42,6 +42,9 @@ pub struct OpenAction {
     pub temp: String,
     pub action: Action,
     pub published: Option<Published>,
+    /// For how many seconds what it moves is held: an undo's promise outlives the crash of the undo.
+    #[serde(default)]
+    pub(super) hold_seconds: Option<i64>,
 }
 
 /// Where an undo put a file, and until when it stays there.
@@ -73,7 +76,9 @@ impl Index {
                 self.roots.insert(root.path.clone(), root.clone());
             }
             Event::Intent { seq, temp, action } => {
-                let open = OpenAction { temp: temp.clone(), action: action.clone(), published: None };
+                let hold_seconds =
+                    self.last_run.as_ref().filter(|last| last.run == record.run).and_then(|last| last.hold_seconds);
+                let open = OpenAction { temp: temp.clone(), action: action.clone(), published: None, hold_seconds };
                 self.open.insert((record.run, *seq), open);
             }
             Event::Published { seq, published } => {
@@ -116,8 +121,7 @@ impl Index {
         }
         let mut action = open.action;
         let key = action.key();
-        let hold = self.last_run.as_ref().filter(|last| last.run == record.run).and_then(|last| last.hold_seconds);
-        match hold.and_then(|s| record.t.checked_add(SignedDuration::from_secs(s)).ok()) {
+        match open.hold_seconds.and_then(|s| record.t.checked_add(SignedDuration::from_secs(s)).ok()) {
             Some(until) => self.holds.insert(key.clone(), Hold { kind: action.kind, until }),
             None => self.holds.remove(&key),
         };

@@ -280,7 +280,7 @@ impl<'a> View<'a> {
 
     fn settled(settled: &'a Settled) -> Self {
         let Settled { run, action, ended } = settled;
-        Self::Settled { run: *run, action: ActionView::of(action), ended: EndedView::of(ended.as_ref()) }
+        Self::Settled { run: *run, action: ActionView::of(action), ended: EndedView::of(ended.as_ref().ok()) }
     }
 
     fn summary(summary: &Summary) -> Self {

@@ -309,23 +309,33 @@ impl Opener<'_> {
             // A crash while the marker was being written.
             (Some(Some(id)), None) if known.is_some_and(|known| !known.marked) && !id.is_empty() => true,
             (Some(Some(id)), Some(marker)) if *id == marker.id => known.is_some_and(|known| !known.marked),
-            _ if self.leniency.changed_roots => true,
+            // Another disk on purpose, but still a disk: an empty mount point is none.
+            _ if self.leniency.changed_roots => {
+                self.check_new(tier, &path, &real, is_empty && !is_mount_point)?;
+                true
+            }
             (Some(Some(_)), Some(_)) => return not_the_same("its marker is another one"),
             (Some(Some(_)), None) => return not_the_same("its marker .plexcache-root is missing"),
             (Some(None), _) if known.is_some_and(|known| known.mount == mount.identity()) => false,
             (Some(None), _) => return not_the_same(&format!("it is now on {}", mount.identity())),
             (None, Some(_)) => return Err(RootError::ForeignMarker { path }),
             (None, None) => {
-                if let Some(point) = self.mounts.promised(&real, self.fstab) {
-                    return Err(RootError::NotMounted { path, point });
-                }
-                if tier == Tier::Array && is_empty && !is_mount_point {
-                    return Err(RootError::Empty(path));
-                }
+                self.check_new(tier, &path, &real, is_empty && !is_mount_point)?;
                 true
             }
         };
         Ok(Root { tier, path, folder, dev: stat.dev, mount, id: marker.map(|marker| marker.id), is_new })
+    }
+
+    /// A root that is taken for the first time must not look like a disk that is not mounted.
+    fn check_new(&self, tier: Tier, path: &Utf8Path, real: &Utf8Path, looks_bare: bool) -> Result<(), RootError> {
+        if let Some(point) = self.mounts.promised(real, self.fstab) {
+            return Err(RootError::NotMounted { path: path.to_owned(), point });
+        }
+        if tier == Tier::Array && looks_bare {
+            return Err(RootError::Empty(path.to_owned()));
+        }
+        Ok(())
     }
 }
 

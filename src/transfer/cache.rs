@@ -8,7 +8,7 @@ use std::fs::File;
 use std::ops::ControlFlow;
 
 use super::engine::metadata::copy_metadata;
-use super::engine::sys::{LeaseState, is_opened_by_others, read_lease};
+use super::engine::sys::{Lease, LeaseState, is_opened_by_others, read_lease};
 use super::engine::{CopyError, Stop, Watch, checksum, copy_contents, same_contents};
 use super::folders::Workplace;
 use super::{Attempt, During, Finished, HEADROOM, Job, Names, Transfer, Trouble, ops};
@@ -22,15 +22,11 @@ const MAX_NAME: usize = 255;
 
 impl Transfer<'_> {
     pub(super) fn cache(&mut self, job: &Job, watch: &mut Watch<'_>) -> Attempt<Finished> {
-        let array = Workplace::open(job.array, &job.action.path)
+        let mut array = Workplace::open(job.array, &job.action.path)
             .map_err(|error| Trouble::Left(Why::Unavailable, format!("its folder on the array: {error}")))?;
         let source = open_to_copy(&array.folder, &job.names.file, job.action.array)?;
         self.check_placement(job, &array.folder, &source)?;
-        let result = self.cache_from(job, &array.folder, &source, watch);
-        if let Err(Trouble::Left(..) | Trouble::Failed(_)) = result {
-            self.remove_empty_folders(job);
-        }
-        result
+        self.cache_from(job, &mut array, &source, watch)
     }
 
     /// What the placement needs of the original beyond its contents.
@@ -57,15 +53,20 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    fn cache_from(&mut self, job: &Job, array: &Folder, source: &Source, watch: &mut Watch<'_>) -> Attempt<Finished> {
+    fn cache_from(
+        &mut self,
+        job: &Job,
+        array: &mut Workplace,
+        source: &Source,
+        watch: &mut Watch<'_>,
+    ) -> Attempt<Finished> {
         let there = job.cache.folder.stat_below(&job.action.path).during("looking at the cache")?;
         let mut finished = Finished { array: Some(source.stat.fingerprint()), ..Finished::default() };
         let (cache, published) = match there {
             None => {
                 let cache = self.make_folders(job, job.cache, job.array)?;
-                let published = self.copy_in(job, &cache.folder, job.cache, source, &mut finished, watch, |part| {
-                    ops::rename(&cache.folder, part, &job.names.file)
-                })?;
+                let place = Place::Free;
+                let published = self.copy_in(job, &cache.folder, job.cache, source, &mut finished, watch, place)?;
                 finished.bytes = source.stat.size;
                 (cache, published)
             }
@@ -79,12 +80,15 @@ impl Transfer<'_> {
         self.publish(job, published)?;
         finished.copy = Some(published.copy);
         finished.checksum = Some(published.checksum);
-        Self::take_original_away(job, array, &cache.folder, &source.stat, published.copy)?;
+        // A copy takes long enough for others to work in the folder; that they did must stay visible.
+        array.take_times_anew().during("reading the times of a folder")?;
+        Self::take_original_away(job, &array.folder, &cache.folder, source, published.copy)?;
         Ok(finished)
     }
 
     /// Copies `source` to a temporary file in `to`, with all that belongs to it, and has it put under its
-    /// final name by `place`. Whatever goes wrong, the temporary file is gone and nothing else happened.
+    /// final name as `place` says. Whatever goes wrong, the temporary file is gone and nothing else
+    /// happened.
     #[expect(clippy::too_many_arguments, reason = "used for both directions, which share nothing but these")]
     pub(super) fn copy_in(
         &mut self,
@@ -94,16 +98,16 @@ impl Transfer<'_> {
         source: &Source,
         finished: &mut Finished,
         watch: &mut Watch<'_>,
-        place: impl FnOnce(&str) -> std::io::Result<()>,
+        place: Place<'_>,
     ) -> Attempt<Published> {
         let space = root.folder.space().during("asking for free space")?;
         if space.free < source.stat.size.saturating_add(HEADROOM) {
             return Err(Trouble::Left(Why::NoRoom, format!("{} bytes are free on {}", space.free, root.path)));
         }
-        let part = &job.names.part;
+        let Names { part, old, .. } = &job.names;
         let target = ops::create(to, part).during("making a temporary file")?;
         let copied = self.fill(source, &target, finished, watch);
-        let placed = copied.and_then(|checksum| match place(part) {
+        let placed = copied.and_then(|checksum| match place.put(to, &job.names) {
             Ok(()) => Ok(checksum),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 Err(Trouble::Left(Why::Conflict, "a file of that name has appeared".to_owned()))
@@ -113,11 +117,17 @@ impl Transfer<'_> {
         let checksum = match placed {
             Ok(checksum) => checksum,
             Err(trouble) => {
-                remove_own(to, part, &target).during("removing the temporary file")?;
+                for name in [part, old] {
+                    remove_own(to, name, &target).during("removing the temporary file")?;
+                }
                 return Err(trouble);
             }
         };
-        ops::sync(to).during("making the copy's name durable")?;
+        if let Err(error) = ops::sync(to) {
+            // A sync that failed is final: should a second one succeed, the name may be lost all the same.
+            place.take_back(to, &job.names, &target).during("taking the copy back")?;
+            return Err(Trouble::Failed(format!("making the copy's name durable: {error}")));
+        }
         let copy = Stat::of_file(&target).during("looking at the copy")?.fingerprint();
         Ok(Published { from: source.stat.fingerprint(), copy, checksum })
     }
@@ -133,7 +143,7 @@ impl Transfer<'_> {
         let lease = source.lease()?;
         let mut wanted_by_a_writer = false;
         let mut watch_lease = |done| {
-            wanted_by_a_writer |= lease.as_ref().is_some_and(super::engine::sys::Lease::broken);
+            wanted_by_a_writer |= lease.as_ref().is_some_and(Lease::broken);
             if wanted_by_a_writer { ControlFlow::Break(Stop) } else { watch(done) }
         };
         let copied = copy_contents(&source.file, target, source.stat.size, &self.options.copy, &mut watch_lease);
@@ -149,39 +159,83 @@ impl Transfer<'_> {
         }
         target.sync_all().during("making the copy durable")?;
         source.check_unchanged()?;
-        if lease.as_ref().is_some_and(super::engine::sys::Lease::broken) {
-            return Err(Trouble::Left(Why::Changed, "somebody opened it for writing meanwhile".to_owned()));
-        }
+        not_wanted_by_a_writer(lease.as_ref())?;
         Ok(copied.checksum)
     }
 
-    /// Does with the original what the placement says. On trouble the copy is taken back.
+    /// Does with the original, which is open as `source`, what the placement says. On trouble the copy
+    /// is taken back.
     pub(super) fn take_original_away(
         job: &Job,
         array: &Folder,
         cache: &Folder,
-        original: &Stat,
+        source: &Source,
         copy: Fingerprint,
     ) -> Attempt<()> {
         let Names { file, kept, old, link, .. } = &job.names;
-        let result = match job.action.placement {
-            Placement::Copy => check_original(array, file, original),
-            Placement::Hide => step_aside(array, file, kept, original, || check_copy(cache, file, copy)),
-            Placement::Move => {
-                step_aside(array, file, old, original, || check_copy(cache, file, copy)).and_then(|()| {
+        let original = &source.stat;
+        // Held to the end: what somebody writes to a file that loses its name would be lost with it.
+        let result = source.lease().and_then(|lease| {
+            let still_good = || {
+                not_wanted_by_a_writer(lease.as_ref())?;
+                check_copy(cache, file, copy)
+            };
+            match job.action.placement {
+                Placement::Copy => check_original(array, file, original),
+                Placement::Hide => step_aside(array, file, kept, original, still_good),
+                Placement::Move => step_aside(array, file, old, original, still_good).and_then(|()| {
                     ops::unlink(array, old).during("removing the original")?;
                     ops::sync(array).during("making the removal of the original durable")
-                })
+                }),
+                Placement::Symlink => put_link(job, array, original, still_good).and_then(|()| {
+                    ops::rename(array, link, kept).during("keeping the original beside its link")?;
+                    ops::sync(array).during("making the names durable")
+                }),
             }
-            Placement::Symlink => put_link(job, array, original, || check_copy(cache, file, copy)).and_then(|()| {
-                ops::rename(array, link, kept).during("keeping the original beside its link")?;
-                ops::sync(array).during("making the names durable")
-            }),
-        };
+        });
         if let Err(Trouble::Left(..) | Trouble::Failed(_)) = &result {
             take_copy_back(array, cache, file, copy)?;
         }
         result
+    }
+}
+
+/// How a finished copy gets its name.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// Nothing stands there yet.
+    Free,
+    /// In one step in the place of what was seen there, which is then under the temporary name `.old`.
+    Over(Option<&'a Stat>),
+}
+
+impl Place<'_> {
+    /// Only a whole copy is ever called `.old`: so what stands under `.part` is always an unfinished one,
+    /// and never somebody's file that was exchanged for it.
+    fn put(self, to: &Folder, names: &Names) -> std::io::Result<()> {
+        let Names { file, part, old, .. } = names;
+        let Self::Over(expected) = self else { return ops::rename(to, part, file) };
+        ops::rename(to, part, old)?;
+        ops::exchange(to, old, file)?;
+        let same = |a: Stat, b: &Stat| (a.kind, a.fingerprint()) == (b.kind, b.fingerprint());
+        if to.stat(old)?.zip(expected).is_some_and(|(out, expected)| same(out, expected)) {
+            return Ok(());
+        }
+        ops::exchange(to, old, file)?;
+        Err(std::io::Error::other("something else has appeared under the name"))
+    }
+
+    /// Undoes [`Place::put`] and removes `own`, the copy.
+    fn take_back(self, to: &Folder, names: &Names, own: &File) -> std::io::Result<()> {
+        let Names { file, old, .. } = names;
+        match self {
+            Self::Free => remove_own(to, file, own)?,
+            Self::Over(_) => {
+                ops::exchange(to, old, file)?;
+                remove_own(to, old, own)?;
+            }
+        }
+        ops::sync(to)
     }
 }
 
@@ -205,7 +259,7 @@ pub(super) struct Source {
 
 impl Source {
     /// A lease that tells of writers; `None` where the file system has none.
-    fn lease(&self) -> Attempt<Option<super::engine::sys::Lease<'_>>> {
+    pub(super) fn lease(&self) -> Attempt<Option<Lease<'_>>> {
         match read_lease(&self.file).during("asking who writes to it")? {
             LeaseState::Held(lease) => Ok(Some(lease)),
             LeaseState::BusyWriter => Err(Trouble::Left(Why::Open, "somebody has it open for writing".to_owned())),
@@ -271,6 +325,16 @@ pub(super) fn copy_trouble(error: CopyError) -> Trouble {
             Some(hint) => format!("{error} ({hint})"),
             None => error.to_string(),
         }),
+    }
+}
+
+/// Whether nobody has opened a file for writing since the lease on it was taken.
+pub(super) fn not_wanted_by_a_writer(lease: Option<&Lease<'_>>) -> Attempt<()> {
+    match lease {
+        Some(lease) if lease.broken() => {
+            Err(Trouble::Left(Why::Changed, "somebody opened it for writing meanwhile".to_owned()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! same code serves the first attempt and the settling after a crash. The copy is removed last, after
 //! the array's file was made durable and both were found by name to be what they should be.
 
-use super::cache::{Source, copy_trouble, is_our_link, open_to_copy};
+use super::cache::{Place, Source, copy_trouble, is_our_link, not_wanted_by_a_writer, open_to_copy};
 use super::decide::{ArrayName, CacheName, KeptName, Way, evict_way};
 use super::engine::sys::is_opened_by_others;
 use super::engine::{Watch, same_contents};
@@ -44,7 +44,18 @@ impl Transfer<'_> {
             (Way::Leave(why), ..) => return Err(Trouble::Left(Why::Conflict, why.to_owned())),
             (Way::Vanished, ..) => finished.note = Some("neither tier has it any more".to_owned()),
             (Way::Forget, ..) => finished.note = Some("the cached copy was gone already".to_owned()),
-            (Way::DropCopy, Some(array), Some(cache)) => drop_copy(job, array, cache, &seen)?,
+            (Way::Restore | Way::CopyBack, ..) if self.is_elsewhere(job)? => {
+                let detail = "another disk of the array has a file of that name, which this one would hide";
+                return Err(Trouble::Left(Why::Conflict, detail.to_owned()));
+            }
+            (Way::DropCopy, Some(array), Some(cache)) => {
+                if (seen.array, seen.kept) == (ArrayName::Replaced, KeptName::Original) {
+                    // The same content as the copy that goes next, and as superseded.
+                    ops::unlink(array, &job.names.kept).during("removing the older original")?;
+                    ops::sync(array).during("making its removal durable")?;
+                }
+                drop_copy(job, array, cache, &seen)?;
+            }
             (Way::DropIfEqual, Some(array), Some(cache)) => {
                 if !equal(job, array, cache, watch)? {
                     let detail = "the array has another file of that name, and the copy differs from it";
@@ -71,8 +82,15 @@ impl Transfer<'_> {
             drop_stale_kept(job, array_folder, published)?;
         }
         finished.array = job.array.folder.stat_below(&job.action.path).ok().flatten().map(|stat| stat.fingerprint());
-        finished.unmade = self.remove_empty_folders(job);
+        finished.unmade = self.remove_empty_folders(job, job.cache)?;
         Ok(finished)
+    }
+
+    /// Whether a disk of the map other than the job's has the file, put there since it was cached.
+    fn is_elsewhere(&self, job: &Job) -> Attempt<bool> {
+        let Some(map) = self.tiers.map(&job.action.map) else { return Ok(false) };
+        let found = map.find(&job.action.path).during("looking for it on the other disks")?;
+        Ok(found.iter().any(|(root, _)| root.path != job.array.path))
     }
 
     /// A copy that somebody reads stays until the next run.
@@ -80,7 +98,13 @@ impl Transfer<'_> {
         if !self.options.skip_open_files || seen.copy == CacheName::Absent {
             return Ok(());
         }
-        let Some(Ok(file)) = cache.map(|cache| cache.open(&job.names.file)) else { return Ok(()) };
+        let Some(cache) = cache else { return Ok(()) };
+        let file = match cache.open(&job.names.file) {
+            Ok(file) => file,
+            // A link; the table says what becomes of it.
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Ok(()),
+            Err(error) => return Err(error).during("opening the copy"),
+        };
         if is_opened_by_others(&file) == Some(true) {
             return Err(Trouble::Left(Why::Open, "somebody has it open".to_owned()));
         }
@@ -112,16 +136,14 @@ impl Transfer<'_> {
         let array = self.make_folders(job, job.array, job.cache)?;
         let array = &array.folder;
         let over = way == Way::CopyBackOver;
-        let expected = seen.array_stat.clone();
-        let published = self.copy_in(job, array, job.array, &source, finished, watch, |part| {
-            if over { put_over(array, part, file, expected.as_ref()) } else { ops::rename(array, part, file) }
-        })?;
+        let place = if over { Place::Over(seen.array_stat.as_ref()) } else { Place::Free };
+        let published = self.copy_in(job, array, job.array, &source, finished, watch, place)?;
         self.publish(job, published)?;
         finished.bytes = source.stat.size;
         finished.checksum = Some(published.checksum);
         if over {
             // What was exchanged for the new content: the older original, or our link.
-            ops::unlink(array, &job.names.part).during("removing what was replaced")?;
+            ops::unlink(array, &job.names.old).during("removing what was replaced")?;
             ops::sync(array).during("making its removal durable")?;
         }
         drop(source);
@@ -132,19 +154,6 @@ impl Transfer<'_> {
         drop_copy(job, array, cache, &seen)?;
         drop_stale_kept(job, Some(array), published)
     }
-}
-
-/// Exchanges the finished copy for what stands under the name; if that was something else than what was
-/// seen, exchanges them back.
-fn put_over(array: &Folder, part: &str, file: &str, expected: Option<&Stat>) -> std::io::Result<()> {
-    ops::exchange(array, part, file)?;
-    let out = array.stat(part)?;
-    let same = |a: &Stat, b: &Stat| (a.kind, a.fingerprint()) == (b.kind, b.fingerprint());
-    if out.as_ref().zip(expected).is_some_and(|(out, expected)| same(out, expected)) {
-        return Ok(());
-    }
-    ops::exchange(array, part, file)?;
-    Err(std::io::Error::other("something else has appeared under the name"))
 }
 
 /// What stands under the names now. What an earlier attempt has published counts as the original.
@@ -208,22 +217,23 @@ fn restore_over_link(job: &Job, array: &Folder) -> Attempt<()> {
 }
 
 /// Removes the cached copy, after what stays was made durable. It steps aside first, so that what is
-/// removed is what was looked at.
+/// removed is what was looked at. Nobody may be writing to either of them.
 fn drop_copy(job: &Job, array: &Folder, cache: &Folder, seen: &Seen) -> Attempt<()> {
     let (file, old) = (&job.names.file, &job.names.old);
     let changed = || Trouble::Left(Why::Changed, "it changed meanwhile; both copies stay".to_owned());
     let (Some(stays), Some(goes)) = (&seen.array_stat, &seen.copy_stat) else { return Err(changed()) };
-    let survivor = array.open(file).during("opening the file on the array")?;
-    if Stat::of_file(&survivor).during("looking at the file on the array")?.fingerprint() != stays.fingerprint() {
-        return Err(changed());
-    }
-    make_durable(&survivor).during("making the file on the array durable")?;
+    let survivor = open_to_copy(array, file, Some(stays.fingerprint()))?;
+    let copy = open_to_copy(cache, file, Some(goes.fingerprint()))?;
+    let (survivor_lease, copy_lease) = (survivor.lease()?, copy.lease()?);
+    make_durable(&survivor.file).during("making the file on the array durable")?;
     ops::sync(array).during("making its name durable")?;
     ops::rename(cache, file, old).during("setting the copy aside")?;
     let moved = cache.stat(old).during("looking at the copy")?;
     let named = array.stat(file).during("looking at the file on the array")?;
     let is_good = moved.is_some_and(|moved| moved.is_file() && moved.fingerprint() == goes.fingerprint())
-        && named.is_some_and(|named| named.is_file() && named.fingerprint() == stays.fingerprint());
+        && named.is_some_and(|named| named.is_file() && named.fingerprint() == stays.fingerprint())
+        && not_wanted_by_a_writer(survivor_lease.as_ref()).is_ok()
+        && not_wanted_by_a_writer(copy_lease.as_ref()).is_ok();
     if !is_good {
         ops::rename(cache, old, file).during("putting the copy back")?;
         ops::sync(cache).during("making the copy's name durable")?;

@@ -13,7 +13,7 @@ use super::engine::metadata::{DirTimes, copy_metadata};
 use super::{Attempt, During, Job, Transfer, ops};
 use crate::history::record::{Event, MadeFolder};
 use crate::paths::MediaPath;
-use crate::tier::{Folder, Root};
+use crate::tier::{Folder, Kind, Root};
 
 /// The folder of a file, and the times to put back when the work in it is done.
 pub(super) struct Workplace {
@@ -37,6 +37,16 @@ impl Workplace {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Workplace {
+    /// Takes the folder's times as they are now, before anything was changed in it.
+    pub(super) fn take_times_anew(&mut self) -> io::Result<()> {
+        for (file, times) in &mut self.times {
+            *times = DirTimes::take(file)?;
+        }
+        Ok(())
     }
 }
 
@@ -82,57 +92,84 @@ impl Transfer<'_> {
         }
         for path in missing.iter().rev() {
             let what = format!("making the folder {}", at.path.join(path.as_path()));
-            match ops::make_folder(&folder, path.file_name()) {
-                Ok(()) => {}
-                // Somebody was faster.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            let like = match like.folder.folder(path).and_then(|like| handle(&like)) {
+                Ok(like) => Some(like),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(error).during(&what),
+            };
+            if let Err(error) = make_like(&folder, &job.names.part, path.file_name(), like.as_ref()) {
+                // Should it stay, the action stays open, and settling removes it.
+                drop(ops::remove_empty_folder(&folder, &job.names.part));
+                return Err(error).during(&what);
             }
-            ops::sync(&folder).during(&what)?;
             folder = at.folder.folder(path).during(&what)?;
-            let file = handle(&folder).during(&what)?;
-            match like.folder.folder(path).and_then(|like| handle(&like)) {
-                Ok(like) => {
-                    for warning in copy_metadata(&like, &file).during(&what)? {
-                        tracing::debug!("{what}: {warning}");
-                    }
-                    times.push((file, DirTimes::take(&like).during(&what)?));
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).during(&what),
+            if let Some(like) = like {
+                let file = handle(&folder).during(&what)?;
+                times.push((file, DirTimes::take(&like).during(&what)?));
             }
-            ops::sync(&folder).during(&what)?;
         }
         Ok(Workplace { folder, times })
     }
 
-    /// Removes the folders above the job's file on the cache that we made and that are empty now.
-    pub(super) fn remove_empty_folders(&self, job: &Job) -> Vec<MadeFolder> {
+    /// Removes the folders above the job's file below `at` that we made and that are empty now.
+    pub(super) fn remove_empty_folders(&self, job: &Job, at: &Root) -> Attempt<Vec<MadeFolder>> {
         let mut removed = Vec::new();
         let mut next = job.action.path.parent();
         while let Some(path) = next {
-            let id = (job.cache.path.clone(), path.clone());
+            let id = (at.path.clone(), path.clone());
             if !self.history.index().made.contains(&id) {
                 break;
             }
-            let gone = match Workplace::open_if_there(job.cache, &path) {
+            let gone = match Workplace::open_if_there(at, &path) {
                 Ok(Some(above)) => ops::remove_empty_folder(&above.folder, path.file_name())
                     .and_then(|gone| ops::sync(&above.folder).map(|()| gone)),
                 Ok(None) => Ok(true),
                 Err(error) => Err(error),
             };
-            match gone {
-                Ok(true) => removed.push(MadeFolder { root: id.0, path: id.1 }),
-                Ok(false) => break,
-                Err(error) => {
-                    tracing::debug!("cannot remove the empty folder {path}: {error}");
-                    break;
-                }
+            if !gone.during(&format!("removing the empty folder {}", at.path.join(path.as_path())))? {
+                break;
             }
             next = path.parent();
+            removed.push(MadeFolder { root: id.0, path: id.1 });
         }
-        removed
+        Ok(removed)
     }
+}
+
+/// Makes the folder `name` like the one behind `like`. Under a temporary name until it is finished: half
+/// made, it would show in the merged view as a folder that Plex may not enter.
+fn make_like(folder: &Folder, part: &str, name: &str, like: Option<&File>) -> io::Result<()> {
+    ops::make_folder(folder, part)?;
+    let made = folder.folder(&MediaPath::parse(part).expect("a temporary name is a media path"))?;
+    if let Some(like) = like {
+        for warning in copy_metadata(like, &handle(&made)?)? {
+            tracing::debug!("making the folder {name}: {warning}");
+        }
+    }
+    ops::sync(&made)?;
+    match ops::rename(folder, part, name) {
+        // Somebody was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            ops::remove_empty_folder(folder, part)?;
+        }
+        result => result?,
+    }
+    ops::sync(folder)
+}
+
+/// The folders above the job's file below `at` in which one was being made and is not finished.
+pub(super) fn half_made_in(job: &Job, at: &Root) -> io::Result<Vec<Workplace>> {
+    let mut found = Vec::new();
+    let mut next = job.action.path.parent();
+    while let Some(path) = next {
+        if let Some(above) = Workplace::open_if_there(at, &path)?
+            && above.folder.stat(&job.names.part)?.is_some_and(|stat| stat.kind == Kind::Folder)
+        {
+            found.push(above);
+        }
+        next = path.parent();
+    }
+    Ok(found)
 }
 
 /// A path of one component, whose folder is the root itself.

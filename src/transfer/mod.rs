@@ -29,6 +29,9 @@ pub use engine::{CopyError, CopyOptions, Stop, Verify, Watch};
 /// has it too.
 pub const KEPT: &str = ".plexcached";
 
+/// What the marker of a root is called until it is whole.
+const NEW_MARKER: &str = ".plexcache-root.new";
+
 /// Room left on a disk beyond what is copied to it, for the file system's own needs. Bytes.
 const HEADROOM: u64 = 16 << 20;
 
@@ -54,8 +57,8 @@ pub struct Transfer<'a> {
 pub struct Settled {
     pub run: u64,
     pub action: Action,
-    /// `None` when it could not be looked into: a root of it is not among the configured ones.
-    pub ended: Option<Ended>,
+    /// Or why it is still open; the next run tries again.
+    pub ended: Result<Ended, String>,
 }
 
 /// Why an action did not come to its end.
@@ -157,6 +160,7 @@ impl<'a> Transfer<'a> {
         for map in &tiers.maps {
             for root in map.array.iter().chain([&map.cache]).filter(|root| root.is_new) {
                 let known = self.history.index().roots.get(&root.path).filter(|known| !known.marked);
+                let was_cut_short = known.is_some();
                 let id = root.id.clone().or_else(|| known.and_then(|known| known.id.clone()));
                 let id = match id {
                     Some(id) => id,
@@ -174,10 +178,12 @@ impl<'a> Transfer<'a> {
                     // look like another state directory's.
                     self.history.record(Event::Root(known.clone()))?;
                     match write_marker(root, &Marker { id }) {
-                        Ok(()) => {}
-                        Err(error) if read_only(&error) && root.tier == Tier::Array => known.id = None,
+                        Ok(true) => {}
+                        Ok(false) => known.id = None,
                         Err(source) => return Err(MarkError::mark(root, source)),
                     }
+                } else if was_cut_short {
+                    ops::unlink(&root.folder, NEW_MARKER).map_err(|source| MarkError::mark(root, source))?;
                 }
                 known.marked = true;
                 self.history.record(Event::Root(known))?;
@@ -194,23 +200,40 @@ impl<'a> Transfer<'a> {
         let start = Instant::now();
         self.seq += 1;
         let (run, seq) = (self.history.run(), self.seq);
+        if self.history.index().open.values().any(|open| open.action.key() == action.key()) {
+            let detail = "an earlier action on it is not settled yet".to_owned();
+            return ended(seq, Err(Trouble::Left(Why::Unavailable, detail)));
+        }
         let mut action = action.clone();
         if action.kind == Kind::Evict {
             self.choose_array_root(&mut action);
         }
         let temp = temp_id(run, seq);
         self.history.record(Event::Intent { seq, temp: temp.clone(), action: action.clone() })?;
-        let attempt = match self.job(run, seq, action, &temp) {
+        let job = self.job(run, seq, action, &temp);
+        let attempt = match &job {
             Some(job) => match job.action.kind {
-                Kind::Cache => self.cache(&job, watch),
-                Kind::Evict => self.evict(&job, None, watch),
+                Kind::Cache => self.cache(job, watch),
+                Kind::Evict => self.evict(job, None, watch),
             },
             None => Err(Trouble::Left(Why::Unavailable, "its disk is not among the configured ones".to_owned())),
         };
         let mut ended = ended(seq, attempt)?;
         ended.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.history.record(Event::Ended(ended.clone()))?;
+        // Without an outcome on record the next run settles what is left of it.
+        if ended.result == Outcome::Done || job.is_none_or(|job| self.leaves_nothing(&job)) {
+            self.history.record(Event::Ended(ended.clone()))?;
+        }
         Ok(ended)
+    }
+
+    /// Removes the empty folders that an action made and that was not done, and says whether nothing else
+    /// is left of it: no temporary name, nothing half moved, no copy that only this action knows. What
+    /// cannot be looked at is left.
+    fn leaves_nothing(&self, job: &Job) -> bool {
+        let published = self.history.index().open.get(&(job.run, job.seq)).and_then(|open| open.published);
+        [job.cache, job.array].iter().all(|root| self.remove_empty_folders(job, root).is_ok())
+            && settle::leaves_nothing(job, published).unwrap_or(false)
     }
 
     /// Settles every action that has an intent and no outcome: looks at the disk, finishes it or takes
@@ -221,9 +244,10 @@ impl<'a> Transfer<'a> {
     pub fn settle(&mut self, watch: &mut Watch<'_>) -> Result<Vec<Settled>, HistoryError> {
         let open: Vec<_> = self.history.index().open.iter().map(|(id, open)| (*id, open.clone())).collect();
         let mut settled = Vec::with_capacity(open.len());
-        for ((run, seq), OpenAction { temp, action, published }) in open {
+        for ((run, seq), OpenAction { temp, action, published, .. }) in open {
             let Some(job) = self.job(run, seq, action.clone(), &temp) else {
-                settled.push(Settled { run, action, ended: None });
+                let ended = Err("its disk is not among the configured ones".to_owned());
+                settled.push(Settled { run, action, ended });
                 continue;
             };
             let attempt = match action.kind {
@@ -231,9 +255,15 @@ impl<'a> Transfer<'a> {
                 Kind::Evict => self.settle_evict(&job, published, watch),
             };
             let mut ended = ended(seq, attempt)?;
+            // What could not be found out or put right now may be another time.
+            let is_undecided = ended.result == Outcome::Failed;
+            if is_undecided || (ended.result == Outcome::Skipped && !self.leaves_nothing(&job)) {
+                settled.push(Settled { run, action, ended: Err(ended.error.unwrap_or_default()) });
+                continue;
+            }
             ended.settled_by = Some(self.history.run());
             self.history.record_for(run, Event::Ended(ended.clone()))?;
-            settled.push(Settled { run, action, ended: Some(ended) });
+            settled.push(Settled { run, action, ended: Ok(ended) });
         }
         Ok(settled)
     }
@@ -253,7 +283,8 @@ impl<'a> Transfer<'a> {
         let fits = |root: &Root| free(root) >= action.size.saturating_add(HEADROOM);
         let home = map.array.iter().find(|root| root.path == action.array_root);
         let stays = home.is_some_and(|root| {
-            let is_there = |name| root.folder.stat_below(&name).is_ok_and(|stat| stat.is_some());
+            // What cannot be looked at may be there.
+            let is_there = |name| !matches!(root.folder.stat_below(&name), Ok(None));
             // What has its original or its link on that disk is not copied to another.
             is_there(action.path.clone())
                 || action.path.sibling(&format!("{}{KEPT}", action.path.file_name())).is_ok_and(is_there)
@@ -291,11 +322,20 @@ fn read_only(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
 }
 
-fn write_marker(root: &Root, marker: &Marker) -> io::Result<()> {
-    let mut file = ops::create(&root.folder, MARKER)?;
+/// A marker is there whole or not at all: half of one would look like somebody else's. `false` when the
+/// root is one of the array and cannot be written, before anything was.
+fn write_marker(root: &Root, marker: &Marker) -> io::Result<bool> {
+    // What is there was left by a crash; the history knows that the root was being marked.
+    let created = ops::unlink(&root.folder, NEW_MARKER).and_then(|()| ops::create(&root.folder, NEW_MARKER));
+    let mut file = match created {
+        Err(error) if read_only(&error) && root.tier == Tier::Array => return Ok(false),
+        created => created?,
+    };
     file.write_all(&serde_json::to_vec(marker)?)?;
     file.sync_all()?;
-    ops::sync(&root.folder)
+    ops::rename(&root.folder, NEW_MARKER, MARKER)?;
+    ops::sync(&root.folder)?;
+    Ok(true)
 }
 
 fn ended(seq: u32, attempt: Attempt<Finished>) -> Result<Ended, HistoryError> {

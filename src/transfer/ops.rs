@@ -36,6 +36,12 @@ pub(super) fn rename(folder: &Folder, from: &str, to: &str) -> io::Result<()> {
             fs::linkat(folder, from, folder, to, AtFlags::empty())?;
             Ok(fs::unlinkat(folder, from, AtFlags::empty())?)
         }
+        // A folder has no hard links; and a plain rename replaces nothing but an empty folder.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+            if folder.stat(from)?.is_some_and(|stat| stat.kind == Kind::Folder) =>
+        {
+            Ok(fs::renameat(folder, from, folder, to)?)
+        }
         result => Ok(result?),
     }
 }

@@ -6,14 +6,16 @@
 //! of the very action are removed, and only when what stands there is known not to be the last of its
 //! kind. Every step looks before it acts, so settling can itself be cut short at any point.
 
+use std::io;
+
 use super::cache::{copy_trouble, is_our_link, open_to_copy, take_copy_back};
-use super::engine::{Watch, checksum, same_contents};
-use super::folders::Workplace;
+use super::engine::{CopyError, Watch, checksum, same_contents};
+use super::folders::{Workplace, half_made_in};
 use super::{Attempt, During, Finished, Job, Names, Transfer, Trouble, ops};
 use crate::config::Placement;
 use crate::history::record::Published;
-use crate::plan::Why;
-use crate::tier::{Fingerprint, Folder, Kind, Stat};
+use crate::plan::{self, Why};
+use crate::tier::{Fingerprint, Folder, Kind, Root, Stat};
 
 impl Transfer<'_> {
     pub(super) fn settle_cache(
@@ -24,19 +26,16 @@ impl Transfer<'_> {
     ) -> Attempt<Finished> {
         let array = Workplace::open_if_there(job.array, &job.action.path).during("opening the folder on the array")?;
         let cache = Workplace::open_if_there(job.cache, &job.action.path).during("opening the folder on the cache")?;
-        let result = match (&array, &cache) {
+        finish_renames(job, array.as_ref(), cache.as_ref())?;
+        remove_half_made(job, job.cache)?;
+        match (&array, &cache) {
             (array, Some(cache)) => {
-                remove_part(&cache.folder, &job.names.part, None)?;
+                remove_part(&cache.folder, &job.names.part)?;
                 self.finish_caching(job, array.as_ref().map(|a| &a.folder), &cache.folder, published, watch)
             }
             (Some(array), None) => put_original_back(job, &array.folder).and(Err(taken_back())),
             (None, None) => Err(taken_back()),
-        };
-        drop(cache);
-        if let Err(Trouble::Left(..) | Trouble::Failed(_)) = result {
-            self.remove_empty_folders(job);
         }
-        result
     }
 
     fn finish_caching(
@@ -54,6 +53,10 @@ impl Transfer<'_> {
         let Some(published) = recorded else {
             if let Some(array) = array {
                 put_original_back(job, array)?;
+                if let Some(published) = published {
+                    // What is there has the name and the times of the copy, and other contents.
+                    take_copy_back(array, cache, &job.names.file, published.copy)?;
+                }
             }
             return Err(taken_back());
         };
@@ -87,17 +90,23 @@ impl Transfer<'_> {
         if job.action.copy.is_some() || !looks_ours {
             return Ok(None);
         }
-        let Ok(source) = open_to_copy(array, name, Some(expected)) else {
-            take_copy_back(array, cache, name, there.fingerprint())?;
-            return Ok(None);
+        let source = match open_to_copy(array, name, Some(expected)) {
+            Ok(source) => source,
+            // Gone, or another one by now.
+            Err(Trouble::Left(..)) => {
+                take_copy_back(array, cache, name, there.fingerprint())?;
+                return Ok(None);
+            }
+            // An original that cannot be read is no reason to give up its copy.
+            Err(trouble) => return Err(trouble),
         };
         let copy = cache.open(name).during("opening the copy")?;
-        if !same_contents(&source.file, &copy, watch).map_err(copy_trouble)? {
+        if !same_contents(&source.file, &copy, watch).map_err(undecided)? {
             return Ok(None);
         }
         copy.sync_all().during("making the copy durable")?;
         ops::sync(cache).during("making the copy's name durable")?;
-        let checksum = checksum(&copy, watch).map_err(copy_trouble)?;
+        let checksum = checksum(&copy, watch).map_err(undecided)?;
         let published = Published { from: expected, copy: there.fingerprint(), checksum };
         self.publish(job, published)?;
         Ok(Some(published))
@@ -109,18 +118,16 @@ impl Transfer<'_> {
         published: Option<Published>,
         watch: &mut Watch<'_>,
     ) -> Attempt<Finished> {
-        let Names { file, kept, part, old, .. } = &job.names;
+        let Names { file, kept, part, .. } = &job.names;
         let array = Workplace::open_if_there(job.array, &job.action.path).during("opening the folder on the array")?;
         let cache = Workplace::open_if_there(job.cache, &job.action.path).during("opening the folder on the cache")?;
+        finish_renames(job, array.as_ref(), cache.as_ref())?;
+        remove_half_made(job, job.array)?;
         if let Some(Workplace { folder: cache, .. }) = &cache {
             put_copy_back(job, array.as_ref().map(|array| &array.folder), cache, published)?;
-            tracing::debug!("{old} is settled");
         }
         if let Some(Workplace { folder: array, .. }) = &array {
-            if is_our_link(job, array, part)? {
-                // The link was exchanged for the content that was copied back.
-                ops::unlink(array, part).during("removing the link")?;
-            }
+            remove_part(array, part)?;
             settle_replaced(job, array, cache.as_ref().map(|cache| &cache.folder), published, watch)?;
             let restored = array.stat(file).during("looking at the original")?.is_some_and(|stat| stat.is_file());
             if restored && is_our_link(job, array, kept)? {
@@ -128,9 +135,129 @@ impl Transfer<'_> {
                 ops::sync(array).during("making the removal of the link durable")?;
             }
         }
+        let published = match (&array, &cache, published) {
+            (Some(array), Some(cache), None) => self.publish_copied_back(job, &array.folder, &cache.folder, watch)?,
+            (.., published) => published,
+        };
         drop((array, cache));
         self.evict(job, published, watch)
     }
+
+    /// What was copied back got its name and the crash came before that was recorded. It counts when it
+    /// is equal to the cached file.
+    fn publish_copied_back(
+        &mut self,
+        job: &Job,
+        array: &Folder,
+        cache: &Folder,
+        watch: &mut Watch<'_>,
+    ) -> Attempt<Option<Published>> {
+        let name = &job.names.file;
+        let named = array.stat(name).during("looking at the file on the array")?;
+        let copy = cache.stat(name).during("looking at the copy")?;
+        let (Some(named), Some(copy)) = (named, copy) else { return Ok(None) };
+        let looks_ours = named.is_file() && copy.is_file() && named.size == copy.size;
+        if !looks_ours || Some(named.fingerprint()) == job.action.array {
+            return Ok(None);
+        }
+        let named = open_to_copy(array, name, Some(named.fingerprint()))?;
+        let copy = open_to_copy(cache, name, Some(copy.fingerprint()))?;
+        if !same_contents(&named.file, &copy.file, watch).map_err(undecided)? {
+            return Ok(None);
+        }
+        named.file.sync_all().during("making the file on the array durable")?;
+        ops::sync(array).during("making its name durable")?;
+        let checksum = checksum(&named.file, watch).map_err(undecided)?;
+        let published = Published { from: copy.stat.fingerprint(), copy: named.stat.fingerprint(), checksum };
+        self.publish(job, published)?;
+        Ok(Some(published))
+    }
+}
+
+/// Whether nothing is left of an action that was not done, besides folders.
+pub(super) fn leaves_nothing(job: &Job, published: Option<Published>) -> Attempt<bool> {
+    let Names { file, kept, part, old, link } = &job.names;
+    let there = |root: &Root| match root.folder.parent_of(&job.action.path) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).during("opening a folder"),
+    };
+    let (array, cache) = (there(job.array)?, there(job.cache)?);
+    let stat = |folder: &Option<Folder>, name: &str| -> Attempt<Option<Stat>> {
+        let stat = folder.as_ref().map(|folder| folder.stat(name)).transpose();
+        Ok(stat.during("looking at the file")?.flatten())
+    };
+    for (folder, root) in [(&array, job.array), (&cache, job.cache)] {
+        for name in [part, old, link] {
+            if stat(folder, name)?.is_some() {
+                return Ok(false);
+            }
+        }
+        if !half_made_in(job, root).during("looking for an unfinished folder")?.is_empty() {
+            return Ok(false);
+        }
+    }
+    let is_original =
+        |name: &str| -> Attempt<bool> { Ok(is_file_like(stat(&array, name)?.as_ref(), job.action.array)) };
+    let is_link = |name: &str| array.as_ref().map_or(Ok(false), |array| is_our_link(job, array, name));
+    match job.action.kind {
+        // Whatever was published is finished by settling, which alone knows of it; and so is what lacks
+        // nothing but the record, or an empty folder's removal.
+        plan::Kind::Evict => {
+            let is_gone = stat(&cache, file)?.is_none() && stat(&array, file)?.is_some_and(|stat| stat.is_file());
+            Ok(published.is_none() && !is_gone && !is_link(kept)?)
+        }
+        plan::Kind::Cache => {
+            let is_half_moved = is_original(kept)? && !is_original(file)?;
+            let copy = published.map(|published| published.copy);
+            let is_published = copy.is_some() && is_file_like(stat(&cache, file)?.as_ref(), copy);
+            Ok(!is_half_moved && !is_published && !is_link(file)?)
+        }
+    }
+}
+
+/// A comparison that did not come to its end decides nothing: the action stays open.
+fn undecided(error: CopyError) -> Trouble {
+    match copy_trouble(error) {
+        Trouble::Left(_, text) => Trouble::Failed(text),
+        trouble => trouble,
+    }
+}
+
+/// Where renaming took a link and an unlink (see [`ops::rename`]), a crash between them leaves both
+/// names; the second one goes.
+fn finish_renames(job: &Job, array: Option<&Workplace>, cache: Option<&Workplace>) -> Attempt<()> {
+    let Names { file, kept, part, old, link } = &job.names;
+    let keeps = matches!(job.action.placement, Placement::Hide | Placement::Symlink);
+    for (place, name, second) in [
+        (cache, file, part),
+        (cache, file, old),
+        (array, file, part),
+        (array, file, old),
+        (array, kept, link),
+        (array.filter(|_| keeps), file, kept),
+    ] {
+        let Some(Workplace { folder, .. }) = place else { continue };
+        let (one, other) = (folder.stat(name), folder.stat(second));
+        let (one, other) = (one.during("looking at the file")?, other.during("looking at the file")?);
+        let is_one_file = one.zip(other).is_some_and(|(one, other)| {
+            one.is_file() && other.is_file() && (one.dev, one.ino) == (other.dev, other.ino)
+        });
+        if is_one_file {
+            ops::unlink(folder, second).during("removing a second name")?;
+            ops::sync(folder).during("making its removal durable")?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a folder that was being made.
+fn remove_half_made(job: &Job, at: &Root) -> Attempt<()> {
+    for above in half_made_in(job, at).during("looking for an unfinished folder")? {
+        let removed = ops::remove_empty_folder(&above.folder, &job.names.part);
+        removed.and_then(|_| ops::sync(&above.folder)).during("removing an unfinished folder")?;
+    }
+    Ok(())
 }
 
 fn taken_back() -> Trouble {
@@ -141,10 +268,10 @@ fn is_file_like(stat: Option<&Stat>, fingerprint: Option<Fingerprint>) -> bool {
     stat.is_some_and(|stat| stat.is_file() && Some(stat.fingerprint()) == fingerprint)
 }
 
-/// Removes the temporary file of the action, unless it is what `but_not` says.
-fn remove_part(folder: &Folder, part: &str, but_not: Option<Fingerprint>) -> Attempt<()> {
+/// Removes the unfinished copy of the action.
+fn remove_part(folder: &Folder, part: &str) -> Attempt<()> {
     match folder.stat(part).during("looking for a temporary file")? {
-        Some(stat) if stat.is_file() && Some(stat.fingerprint()) != but_not => {
+        Some(stat) if stat.is_file() => {
             ops::unlink(folder, part).during("removing the temporary file")?;
             ops::sync(folder).during("making its removal durable")
         }
@@ -159,7 +286,7 @@ fn is_good(job: &Job, cache: &Folder, published: Published, watch: &mut Watch<'_
         return Ok(false);
     }
     let file = cache.open(&job.names.file).during("opening the copy")?;
-    Ok(checksum(&file, watch).map_err(copy_trouble)? == published.checksum)
+    Ok(checksum(&file, watch).map_err(undecided)? == published.checksum)
 }
 
 /// From a good published copy to the end of the action, wherever it was cut short.
@@ -180,25 +307,27 @@ fn roll_forward(job: &Job, array: &Folder, cache: &Folder, published: Published)
     }
     let named = stat(file)?;
     if is_file_like(named.as_ref(), original) {
-        let named = named.expect("it was just found to be a file");
-        return Transfer::take_original_away(job, array, cache, &named, published.copy);
+        let source = open_to_copy(array, file, original)?;
+        return Transfer::take_original_away(job, array, cache, &source, published.copy);
     }
     if is_file_like(stat(aside)?.as_ref(), original) {
         match job.action.placement {
             Placement::Move => ops::unlink(array, old).during("removing the original")?,
-            Placement::Symlink if stat(kept)?.is_none() => {
+            Placement::Symlink if stat(kept)?.is_some() => {
+                put_original_back(job, array)?;
+                take_copy_back(array, cache, file, published.copy)?;
+                return Err(Trouble::Left(Why::Conflict, format!("somebody has made a {kept}")));
+            }
+            Placement::Symlink => {
                 ops::rename(array, link, kept).during("keeping the original beside its link")?;
             }
-            Placement::Copy | Placement::Hide | Placement::Symlink => {}
+            Placement::Copy | Placement::Hide => {}
         }
         return ops::sync(array).during("making the names durable");
     }
-    let is_done = match job.action.placement {
-        Placement::Move | Placement::Copy => named.is_none(),
-        Placement::Hide => false,
-        Placement::Symlink => is_our_link(job, array, file)? && is_file_like(stat(kept)?.as_ref(), original),
-    };
-    if is_done || named.is_none() {
+    // Whatever stands under the name by now, the original is kept; the eviction will find out.
+    let is_kept = job.action.placement == Placement::Symlink && is_file_like(stat(kept)?.as_ref(), original);
+    if is_kept || named.is_none() {
         // Without a file on the array the copy is the only one, and ours to look after.
         return ops::sync(array).during("making the names durable");
     }
@@ -262,8 +391,9 @@ fn put_copy_back(job: &Job, array: Option<&Folder>, cache: &Folder, published: O
     Err(Trouble::Left(Why::Conflict, format!("{old} and {file} are both on the cache; both stay")))
 }
 
-/// The temporary file beside the array's name: what was being copied back, which goes; or the older
-/// original that the content was exchanged for, which goes only when the newer one is there whole.
+/// What stands beside the array's name for the exchange: the whole copy that was to be put there, or what
+/// it was exchanged for. The latter goes only when it was ours or the older original, and the newer
+/// content is there whole; what somebody else has put there meanwhile gets its name back.
 fn settle_replaced(
     job: &Job,
     array: &Folder,
@@ -271,28 +401,44 @@ fn settle_replaced(
     published: Option<Published>,
     watch: &mut Watch<'_>,
 ) -> Attempt<()> {
-    let Names { file, part, .. } = &job.names;
-    remove_part(array, part, job.action.array)?;
-    if !is_file_like(array.stat(part).during("looking at the older original")?.as_ref(), job.action.array) {
-        return Ok(());
-    }
-    let Some(named) = array.stat(file).during("looking at the file on the array")? else {
-        ops::rename(array, part, file).during("giving the original its name back")?;
-        return ops::sync(array).during("making the name of the original durable");
-    };
-    let is_newer = is_file_like(Some(&named), published.map(|published| published.copy)) || {
-        let one = open_to_copy(array, file, None)?;
-        let other = cache.map(|cache| open_to_copy(cache, file, None)).transpose()?;
-        match other {
-            Some(other) if one.stat.size == other.stat.size => {
-                same_contents(&one.file, &other.file, watch).map_err(copy_trouble)?
-            }
-            _ => false,
+    let Names { file, old, .. } = &job.names;
+    let stat = |name: &str| array.stat(name).during("looking at the file on the array");
+    let mut is_newest = |name: &str| -> Attempt<bool> {
+        if !stat(name)?.is_some_and(|stat| stat.is_file()) {
+            return Ok(false);
         }
+        let Some(cache) = cache.filter(|cache| matches!(cache.stat(file), Ok(Some(stat)) if stat.is_file())) else {
+            return Ok(false);
+        };
+        let (one, other) = (open_to_copy(array, name, None)?, open_to_copy(cache, file, None)?);
+        same_contents(&one.file, &other.file, watch).map_err(undecided)
     };
-    if !is_newer {
-        return Err(Trouble::Left(Why::Conflict, format!("{part} is the original, and {file} is another file")));
+    let Some(aside) = stat(old)? else { return Ok(()) };
+    let published = published.map(|published| published.copy);
+    let is_known = |name: &str, stat: Option<&Stat>| -> Attempt<bool> {
+        let is_ours = is_file_like(stat, job.action.array) || is_file_like(stat, published);
+        Ok(is_ours || is_our_link(job, array, name)?)
+    };
+    let named = stat(file)?;
+    let goes = if is_known(old, Some(&aside))? {
+        if named.is_none() {
+            ops::rename(array, old, file).during("giving the original its name back")?;
+            return ops::sync(array).during("making the name of the original durable");
+        }
+        is_file_like(named.as_ref(), published) || is_newest(file)?
+    } else if is_known(file, named.as_ref())? || is_newest(old)? {
+        // Not exchanged yet.
+        true
+    } else if is_newest(file)? {
+        ops::exchange(array, old, file).during("giving somebody's file its name back")?;
+        ops::sync(array).during("making its name durable")?;
+        true
+    } else {
+        false
+    };
+    if !goes {
+        return Err(Trouble::Left(Why::Conflict, format!("{old} is not what {file} was exchanged for; both stay")));
     }
-    ops::unlink(array, part).during("removing the older original")?;
+    ops::unlink(array, old).during("removing what is superseded")?;
     ops::sync(array).during("making its removal durable")
 }

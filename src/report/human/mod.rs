@@ -164,13 +164,13 @@ impl Human {
 
     fn settled(&mut self, settled: &Settled) {
         let what = format!("what run {} left unfinished: {}", settled.run, titles::of_file(&settled.action));
-        let is_well = settled.ended.as_ref().is_some_and(|ended| ended.result != Outcome::Failed);
+        let is_well = settled.ended.is_ok();
         if is_well && self.is_quiet() {
             return;
         }
         let outcome = match &settled.ended {
-            None => "its disks are not among the configured ones".to_owned(),
-            Some(ended) => match (ended.result, ended.error.as_deref().map(visible)) {
+            Err(why) => visible(why),
+            Ok(ended) => match (ended.result, ended.error.as_deref().map(visible)) {
                 (Outcome::Done, None) => "finished".to_owned(),
                 (Outcome::Done, Some(note)) => format!("finished ({note})"),
                 (_, Some(error)) => error,
@@ -528,16 +528,17 @@ hint: try again
     fn what_was_settled_is_news_unless_it_failed_and_then_it_is_a_warning() {
         let (action, failed, _) = failing();
         let settled = |ended| Settled { run: 213, action: action.clone(), ended };
-        let done = settled(Some(samples::ended(Outcome::Done, 0, None)));
-        let (failed, lost) = (settled(Some(failed)), settled(None));
-        let messages = [Message::Settled(&done), Message::Settled(&failed), Message::Settled(&lost)];
+        let done = settled(Ok(samples::ended(Outcome::Done, 0, None)));
+        let back = settled(Ok(Ended { result: Outcome::Skipped, ..failed }));
+        let lost = settled(Err("its disk is not among the configured ones".to_owned()));
+        let messages = [Message::Settled(&done), Message::Settled(&back), Message::Settled(&lost)];
         let expected = "\
 settled what run 213 left unfinished: Severance S02E06: finished
-cannot settle what run 213 left unfinished: Severance S02E06: changed while copying
-cannot settle what run 213 left unfinished: Severance S02E06: its disks are not among the configured ones
+settled what run 213 left unfinished: Severance S02E06: changed while copying
+cannot settle what run 213 left unfinished: Severance S02E06: its disk is not among the configured ones
 ";
         assert_eq!(said(false, &messages).1, expected);
-        assert_eq!(said(true, &messages).1.lines().count(), 2);
+        assert_eq!(said(true, &messages).1.lines().count(), 1);
     }
 
     #[test]

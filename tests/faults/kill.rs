@@ -1,0 +1,136 @@
+//! SIGKILL at every step, and again while the next run repairs.
+
+use crate::stepper::{Call, Fate};
+use crate::world::{JOBS, Job, PLACEMENTS, World, stride};
+
+/// Kills at every `stride`-th call, each in a world of its own; the other calls have the fate `usual`.
+fn kill_everywhere(placement: &'static str, job: Job, usual: fn(&Call) -> Fate) -> usize {
+    let stride = stride(29);
+    let recording = World::new(placement, job).run(|_, call| usual(call));
+    assert_eq!(recording.status, Some(0), "{placement} {job:?}");
+    for victim in (0..recording.calls.len()).step_by(stride) {
+        let mut world = World::new(placement, job);
+        let trace = world.run(|number, call| if number == victim { Fate::Killed } else { usual(call) });
+        let names = |calls: &[Call]| calls.iter().map(|call| call.name).collect::<Vec<_>>();
+        assert_eq!(names(&trace.calls), names(&recording.calls[..=victim]), "the same run has the same calls");
+        world.claim(trace.status.is_none(), "it was not killed");
+        world.repairs_itself();
+    }
+    recording.calls.len()
+}
+
+fn happens(_: &Call) -> Fate {
+    Fate::Happens
+}
+
+/// As NFS and FUSE do it: renaming without replacing is not known there. Exchanging is.
+fn without_noreplace(call: &Call) -> Fate {
+    let is_refused = call.flags & u64::from(libc::RENAME_NOREPLACE) != 0;
+    if is_refused { Fate::Fails(libc::EINVAL) } else { Fate::Happens }
+}
+
+fn in_every_job(placement: &'static str, usual: fn(&Call) -> Fate) {
+    for job in JOBS {
+        let calls = kill_everywhere(placement, job, usual);
+        println!("{placement} {job:?}: {calls} calls");
+    }
+}
+
+#[test]
+fn a_kill_at_any_step_loses_nothing_in_copy() {
+    in_every_job("copy", happens);
+}
+
+#[test]
+fn a_kill_at_any_step_loses_nothing_in_hide() {
+    in_every_job("hide", happens);
+}
+
+#[test]
+fn a_kill_at_any_step_loses_nothing_in_move() {
+    in_every_job("move", happens);
+}
+
+#[test]
+fn a_kill_at_any_step_loses_nothing_in_symlink() {
+    in_every_job("symlink", happens);
+}
+
+#[test]
+fn a_kill_loses_nothing_where_renaming_takes_a_link_and_an_unlink() {
+    for placement in PLACEMENTS {
+        in_every_job(placement, without_noreplace);
+    }
+}
+
+#[test]
+fn a_second_kill_during_the_repair_loses_nothing() {
+    // Both strides are coprime to the length of a phase, so that all kinds of calls get their turn.
+    let stride = if stride(61) == 1 { 5 } else { stride(61) };
+    for placement in PLACEMENTS {
+        for job in JOBS {
+            let calls = World::new(placement, job).run(|_, call| happens(call)).calls.len();
+            for victim in (2..calls).step_by(stride) {
+                for second in (1..).step_by(stride) {
+                    let mut world = World::new(placement, job);
+                    world.run(|number, _| if number == victim { Fate::Killed } else { Fate::Happens });
+                    let repair =
+                        world.run_sync(|number, _| if number == second { Fate::Killed } else { Fate::Happens });
+                    let is_beyond_its_end = repair.status.is_some();
+                    world.repairs_itself();
+                    if is_beyond_its_end {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Somebody replaces the file between two steps, as Sonarr does; and in some worlds a kill follows soon.
+#[test]
+fn what_somebody_puts_in_the_place_of_a_file_wins() {
+    let stride = stride(29);
+    for placement in PLACEMENTS {
+        for job in JOBS {
+            let calls = World::new(placement, job).run(|_, call| happens(call)).calls.len();
+            for (moment, victim) in (0..calls).step_by(stride).enumerate() {
+                let mut world = World::new(placement, job);
+                let killed = victim + moment % 4;
+                let replace = world.replacement();
+                world.run(|number, _| {
+                    if number == victim {
+                        replace();
+                    }
+                    if number == killed && killed > victim { Fate::Killed } else { Fate::Happens }
+                });
+                world.keeps_the_replacement();
+            }
+        }
+    }
+}
+
+/// A write that begins before the original is renamed or removed, or the copy dropped, and ends after it.
+#[test]
+fn what_somebody_writes_to_a_file_that_is_moved_is_kept() {
+    let stride = stride(29);
+    for placement in PLACEMENTS {
+        for job in JOBS {
+            let calls = World::new(placement, job).run(|_, call| happens(call)).calls.len();
+            for victim in (0..calls).step_by(stride) {
+                let mut world = World::new(placement, job);
+                let open = world.writer();
+                let mut file = None;
+                world.run(|number, _| {
+                    if number == victim {
+                        file = open();
+                    }
+                    Fate::Happens
+                });
+                if let Some(file) = file {
+                    world.keeps_what_was_written(file);
+                }
+            }
+        }
+    }
+}
