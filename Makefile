@@ -39,8 +39,8 @@ static: ## the program as one static file for any x86_64 Linux (musl)
 test-fs: ## tests on real file systems and mounts; needs root
 	cargo test --locked --test filesystems -- --ignored --test-threads=1
 
-test-faults: ## tests that kill, fill and cut off at every step; needs root
-	cargo test --locked --test faults -- --ignored --test-threads=1
+test-faults: ## tests that kill and fail at every changing call, none left out (cargo test takes a stride of them)
+	PLEXCACHE_FAULT_STRIDE=1 cargo test --locked --test faults
 
 demo: ## the main job, shown on a throw-away library with a stand-in Plex
 	cargo run --release --locked --example demo

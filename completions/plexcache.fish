@@ -92,7 +92,7 @@ complete -c plexcache -n "__fish_plexcache_using_subcommand evict" -l exit-code 
 complete -c plexcache -n "__fish_plexcache_using_subcommand evict" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c plexcache -n "__fish_plexcache_using_subcommand status" -l why -d 'Explain one file: who wants it, and what would evict it and when' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand status" -l html -d 'Write a page to FILE' -r
-complete -c plexcache -n "__fish_plexcache_using_subcommand status" -l prometheus -d 'Write metrics for node_exporter\'s textfile collector to FILE' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand status" -l prometheus -d 'Write metrics for Prometheus\' textfile collector to FILE' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand status" -s c -l config -d 'Read the configuration from FILE' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand status" -l state-dir -d 'Keep history and state in DIR' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand status" -l color -d 'Colour the output' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'

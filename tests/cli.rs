@@ -4,5 +4,15 @@
 
 mod util;
 
+#[path = "cli/command_line.rs"]
+mod command_line;
+#[path = "cli/configuration.rs"]
+mod configuration;
+#[path = "cli/dry_run.rs"]
+mod dry_run;
+#[path = "cli/output.rs"]
+mod output;
+#[path = "cli/plex_faults.rs"]
+mod plex_faults;
 #[path = "cli/sync.rs"]
 mod sync;

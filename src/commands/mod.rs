@@ -356,7 +356,9 @@ impl Changes {
         let not_started = plan.actions.len() - done;
         let exit = session.stop.exit().unwrap_or(tally.exit());
         let summary = tally.summary(Some(history.run()), context.command, self.started, exit, not_started);
-        history.record(Event::RunFinished(summary.finished.clone())).map_err(history_failure)?;
+        // The reader has seen the problems as warnings; the history has to tell them later.
+        let finished = RunFinished { error: in_short(&self.problems), ..summary.finished.clone() };
+        history.record(Event::RunFinished(finished)).map_err(history_failure)?;
         history.save_index();
         session.reporter.message(&Message::Summary(&summary));
         Ok(exit)
@@ -385,6 +387,15 @@ impl Limit {
     fn count(&mut self, bytes: u64) {
         self.copied = self.copied.saturating_add(bytes);
     }
+}
+
+/// The problems of a run as one text, the first of many.
+fn in_short(problems: &[String]) -> Option<String> {
+    const TOLD: usize = 5;
+    let more = problems.len().saturating_sub(TOLD);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    let told: Vec<String> = problems.iter().take(TOLD).cloned().chain(more).collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// Counts what came of a plan.
@@ -542,20 +553,28 @@ fn parent_name() -> Option<String> {
 
 #[expect(clippy::needless_pass_by_value, reason = "it is the end of the error")]
 fn history_failure(error: HistoryError) -> anyhow::Error {
-    let hint = match &error {
-        HistoryError::Damaged { .. } => "the history is not trusted until this line is mended; nothing was changed",
+    let (exit, hint) = match &error {
+        HistoryError::Damaged { .. } => {
+            (Exit::Error, "the history is not trusted until this line is mended; nothing was changed")
+        }
+        HistoryError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            (Exit::Permission, STATE_DENIED)
+        }
         HistoryError::Io { .. } | HistoryError::Closed(_) => {
-            "is the disk of the state directory full or read-only? No further file was touched"
+            (Exit::Error, "is the disk of the state directory full or read-only? No further file was touched")
         }
     };
-    Failure::new(Exit::Error, error.to_string(), Some(hint)).into()
+    Failure::new(exit, error.to_string(), Some(hint)).into()
 }
+
+/// What to do about a state directory of somebody else's.
+const STATE_DENIED: &str = "run it as root, or name another --state-dir";
 
 fn lock_failure(error: &LockError) -> anyhow::Error {
     match error {
         LockError::Held(_) => Failure::new(Exit::Locked, error.to_string(), Some("wait for it with --wait")),
         LockError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-            Failure::new(Exit::Permission, error.to_string(), Some("run it as root, or name another --state-dir"))
+            Failure::new(Exit::Permission, error.to_string(), Some(STATE_DENIED))
         }
         LockError::Io { .. } => Failure::new(Exit::Error, error.to_string(), None),
     }

@@ -80,9 +80,6 @@ fn plan(
     for problem in &gathered.problems {
         changes.problem(problem.clone());
     }
-    if let Playing::Unknown(why) = &gathered.playing {
-        changes.problem(format!("nothing is evicted, because what plays now could not be read: {why}"));
-    }
     let memory = memory.after(&gathered, &cached_units, now);
     if !changes.is_dry_run()
         && let Err(error) = memory.save(&session.state)
@@ -151,13 +148,14 @@ impl Server {
             machine_id: plex.machine_id.clone(),
             ..ServerOptions::new(&plex.url, token.clone())
         };
+        let options = match session.environment.first_pause() {
+            Some(backoff) => ServerOptions { backoff, ..options },
+            None => options,
+        };
         let server = PlexServer::new(options).map_err(plex_failure)?;
-        let (identity, owner_name) = std::thread::scope(|scope| {
-            let name = scope.spawn(|| server.owner_name());
-            (server.identity(), name.join().expect("asking for a name does not panic"))
-        });
-        let identity = identity.map_err(plex_failure)?;
-        let owner_name = match owner_name {
+        // Without a token, and before anything else: a stranger at this address must not learn it.
+        let identity = server.identity().map_err(plex_failure)?;
+        let owner_name = match server.owner_name() {
             Ok(name) if !name.is_empty() => name,
             Err(error @ PlexError::Unauthorized { .. }) => return Err(plex_failure(error)),
             // Only a name for the reports; whose it is matters to nobody else.

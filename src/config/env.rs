@@ -6,6 +6,7 @@
 //! because templates of containers set every variable they know.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -60,6 +61,13 @@ impl Environment {
 
     pub(super) fn is_root(&self) -> bool {
         self.root_user
+    }
+
+    /// The pause before the first retry, for the tests of the binary, which would wait for seconds
+    /// otherwise. `None` in a release build.
+    pub(crate) fn first_pause(&self) -> Option<Duration> {
+        let told = cfg!(debug_assertions).then(|| self.get("PLEXCACHE_TEST_PAUSE_MS")).flatten();
+        told?.parse().ok().map(Duration::from_millis)
     }
 
     /// A fixed path of the system, such as `/etc/plexcache/token`.

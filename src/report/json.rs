@@ -6,6 +6,7 @@
 //! their own, so that the program's structures may change without the promise. Errors are lines too.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
@@ -35,10 +36,25 @@ impl Json {
     }
 
     fn line(&mut self, line: impl Serialize) {
-        let mut text = serde_json::to_string(&Line { schema: SCHEMA, line }).expect("views have only text keys");
-        text.push('\n');
-        self.out.write(&text);
+        let text = serde_json::to_string(&Line { schema: SCHEMA, line }).expect("views have only text keys");
+        self.out.write(&(harmless(&text) + "\n"));
     }
+}
+
+/// JSON leaves raw what can steer a terminal or turn the direction of its text: DEL, the C1 controls
+/// (U+009B is an escape sequence's beginning in one character) and the bidirectional marks. They only
+/// occur within strings, where an escape says the same.
+fn harmless(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                let _ = write!(text, "\\u{:04x}", u32::from(c));
+            }
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 impl Default for Json {
@@ -629,6 +645,14 @@ mod tests {
         let warning = Message::Warning { text: "slow", hint: Some("wait") };
         assert_eq!(line(&warning), json!({"schema": 1, "type": "warning", "message": "slow", "hint": "wait"}));
         assert_eq!(line(&Message::Note("x")), json!({"schema": 1, "type": "note", "message": "x"}));
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped_and_means_the_same() {
+        let hostile = "a\u{1b}\u{7f}\u{9b}31m\u{202e}\u{2069}\u{2028}\u{e9}\"\\z";
+        let json = harmless(&serde_json::to_string(hostile).unwrap());
+        assert_eq!(json, r#""a\u001b\u007f\u009b31m\u202e\u2069\u2028é\"\\z""#);
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile);
     }
 
     #[test]

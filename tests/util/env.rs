@@ -43,6 +43,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// Runs a command to its end.
+    pub fn of(command: &mut Command) -> Self {
+        command.output().unwrap().into()
+    }
+
     /// The run, when its exit status is `status`.
     #[track_caller]
     pub fn expect(self, status: i32) -> Self {
@@ -141,10 +146,15 @@ impl TestEnv {
 
     /// The binary with `args`, ready to run.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        fs::write(self.path("config.toml"), self.config()).unwrap();
+        let config = self.config();
+        // Another run may be reading it now.
+        if fs::read(self.path("config.toml")).ok().as_deref() != Some(config.as_bytes()) {
+            fs::write(self.path("config.toml"), config).unwrap();
+        }
         fs::set_permissions(self.path("config.toml"), fs::Permissions::from_mode(0o600)).unwrap();
         let mut command = Command::new(binary());
         command.env_clear().env("PATH", "/usr/bin:/bin").env("TZ", "UTC").env("LC_ALL", "C.UTF-8");
+        command.env("PLEXCACHE_TEST_PAUSE_MS", "10");
         command.arg("--config").arg(self.path("config.toml")).args(args).stdin(Stdio::null());
         command
     }

@@ -240,7 +240,7 @@ impl Reporter for Human {
             Message::Run(run) => self.print(&history::run(run, &look)),
             Message::Csv(runs) => self.print(&history::csv(runs)),
             Message::Stats(stats) => self.print(&history::stats(stats, &look)),
-            Message::Nagios(status) => self.print(&nagios(status)),
+            Message::Nagios(status) => self.print(&(nagios(status) + "\n")),
             Message::Error { message, hint, exit: _ } => {
                 self.give_up_held();
                 self.tell_with_hint(Level::Error, Paint::Bad, "error:", message, *hint);
