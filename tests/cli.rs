@@ -10,9 +10,19 @@ mod command_line;
 mod configuration;
 #[path = "cli/dry_run.rs"]
 mod dry_run;
+#[path = "cli/eviction.rs"]
+mod eviction;
+#[path = "cli/limits.rs"]
+mod limits;
+#[path = "cli/maps.rs"]
+mod maps;
 #[path = "cli/output.rs"]
 mod output;
 #[path = "cli/plex_faults.rs"]
 mod plex_faults;
+#[path = "cli/sidecars.rs"]
+mod sidecars;
 #[path = "cli/sync.rs"]
 mod sync;
+#[path = "cli/wants.rs"]
+mod wants;

@@ -118,10 +118,10 @@ pub(super) fn find<'p>(
     let mut unknown = Vec::new();
     for path in paths {
         let before = keys.len();
-        let asked = Utf8Path::new(path.trim_end_matches('/'));
-        keys.extend(
-            cached.iter().filter(|(key, cached)| names(config, key, cached, asked)).map(|(key, _)| key.clone()),
-        );
+        let asked = Utf8Path::new(path);
+        // An empty text is a variable that was not set; every path would begin with it.
+        let named = cached.iter().filter(|(key, cached)| !path.is_empty() && names(config, key, cached, asked));
+        keys.extend(named.map(|(key, _)| key.clone()));
         if keys.len() == before {
             unknown.push(path.as_str());
         }

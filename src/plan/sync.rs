@@ -329,14 +329,18 @@ fn assemble(input: &Input, items: &[Item], walk: Walk) -> Plan {
             for &(file, why, detail) in &item.lacks.blocked {
                 skipped.push(left_out_sidecar(file, want, why, detail));
             }
-            for file in &item.lacks.now {
+            // Sidecars first: a run that is cut short then leaves a unit that lacks a part, and such a unit is
+            // looked at again, while nobody looks for the sidecars of one whose parts are all there.
+            let (parts, sidecars): (Vec<&CandidateFile>, Vec<&CandidateFile>) =
+                item.lacks.now.iter().partition(|file| want.parts.contains(&file.key));
+            for file in sidecars.into_iter().chain(parts) {
                 let next = roots.len();
                 let root = *roots.entry(&file.array_root).or_insert(next);
                 cachings.push((root, caching(file, want)));
             }
         }
     }
-    // Stable: within a root they stay by rank, parts before sidecars.
+    // Stable: within a root they stay by rank, parts after their sidecars.
     cachings.sort_by_key(|(root, _)| *root);
     let present: usize = items.iter().map(|item| item.unit.present.len()).sum();
     let kept = present - evictions.leaving();

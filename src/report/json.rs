@@ -27,17 +27,44 @@ const SCHEMA: u32 = 1;
 /// The reporter for scripts.
 pub struct Json {
     out: Sink,
+    /// What was said before the first line of the result, which a script expects to come first.
+    held: Option<String>,
 }
 
 impl Json {
     /// Prints to standard output.
     pub fn new() -> Self {
-        Self { out: Sink::stdout() }
+        Self { out: Sink::stdout(), held: Some(String::new()) }
     }
 
+    /// A line of the result; after the first one comes what was held back.
     fn line(&mut self, line: impl Serialize) {
-        let text = serde_json::to_string(&Line { schema: SCHEMA, line }).expect("views have only text keys");
-        self.out.write(&(harmless(&text) + "\n"));
+        self.out.write(&text_of(line));
+        if let Some(held) = self.held.take() {
+            self.out.write(&held);
+        }
+    }
+
+    /// A line beside the result.
+    fn aside(&mut self, line: impl Serialize) {
+        match &mut self.held {
+            Some(held) => held.push_str(&text_of(line)),
+            None => self.out.write(&text_of(line)),
+        }
+    }
+}
+
+fn text_of(line: impl Serialize) -> String {
+    let text = serde_json::to_string(&Line { schema: SCHEMA, line }).expect("views have only text keys");
+    harmless(&text) + "\n"
+}
+
+impl Drop for Json {
+    /// A command without a result, such as an undo of nothing, has said what it had to say.
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.out.write(&held);
+        }
     }
 }
 
@@ -70,9 +97,9 @@ impl Reporter for Json {
             // Neither of the last two is asked for together with JSON; the command line says so.
             Message::Started { .. } | Message::Progress { .. } | Message::Csv(_) | Message::Nagios(_) => {}
             Message::Ended { action, ended } => self.line(View::ended(action, Some(ended))),
-            Message::Settled(settled) => self.line(View::settled(settled)),
-            Message::Warning { text, hint } => self.line(View::Warning { message: text, hint: *hint }),
-            Message::Note(text) => self.line(View::Note { message: text }),
+            Message::Settled(settled) => self.aside(View::settled(settled)),
+            Message::Warning { text, hint } => self.aside(View::Warning { message: text, hint: *hint }),
+            Message::Note(text) => self.aside(View::Note { message: text }),
             Message::Summary(summary) => self.line(View::summary(summary)),
             Message::Status(status) => self.line(View::status(status)),
             Message::Why(why) => {
@@ -481,11 +508,29 @@ mod tests {
     }
 
     fn lines(message: &Message<'_>) -> Vec<Value> {
+        lines_of(&[message])
+    }
+
+    fn lines_of(messages: &[&Message<'_>]) -> Vec<Value> {
         let written = Arc::default();
-        let mut json = Json { out: Sink::new(Box::new(Written(Arc::clone(&written))), "a test") };
-        json.message(message);
+        let out = Sink::new(Box::new(Written(Arc::clone(&written))), "a test");
+        let mut json = Json { out, held: Some(String::new()) };
+        for message in messages {
+            json.message(message);
+        }
+        drop(json);
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_result_comes_first_and_what_was_said_before_it_follows() {
+        let plan = Plan::default();
+        let context = crate::report::PlanContext::default();
+        let plan = Message::Plan { plan: &plan, dry_run: true, context: &context };
+        let messages = [&Message::Note("one"), &plan, &Message::Warning { text: "two", hint: None }];
+        let types: Vec<Value> = lines_of(&messages).into_iter().map(|mut line| line["type"].take()).collect();
+        assert_eq!(types, ["plan", "note", "warning"]);
     }
 
     fn line(message: &Message<'_>) -> Value {

@@ -276,7 +276,7 @@ fn a_configuration_that_may_not_be_read_is_77_and_one_that_is_missing_is_78() {
     let mut command = env.command(&["status", "--json"]);
     fs::remove_file(env.path("config.toml")).unwrap();
     let (message, hint) = error(&Run::of(&mut command).expect(78));
-    assert!(message.contains("config.toml") && hint.contains("init"), "{message} {hint}");
+    assert!(message.contains("config.toml") && hint.contains("examples/config.toml"), "{message} {hint}");
     // Root may read it whatever its mode.
     if !rustix::process::geteuid().is_root() {
         let mut command = env.command(&["status", "--json"]);

@@ -97,7 +97,7 @@ fn a_sync_in_json_is_a_plan_its_actions_and_a_summary() {
     let root = root.trim_end_matches('/');
     let unit = movie_path("Dune", 2021);
     for (index, (path, size)) in
-        [(unit.clone(), 5000), ("Movies/Dune (2021)/Dune (2021).en.srt".to_owned(), 300)].into_iter().enumerate()
+        [("Movies/Dune (2021)/Dune (2021).en.srt".to_owned(), 300), (unit.clone(), 5000)].into_iter().enumerate()
     {
         let mut expected = json!({
             "kind": "cache",

@@ -354,3 +354,43 @@ impl Tree {
         self
     }
 }
+
+impl TestEnv {
+    /// Adds a user of the server and pastes the token into the configuration.
+    pub fn add_user(&mut self, name: &str) {
+        let token = format!("{name}-token");
+        self.plex.edit(|library| library.add_user(name, &token));
+        self.configure(&format!("[users.tokens]\n{name} = \"{token}\"\n"));
+    }
+
+    /// Adds lines to the configuration. They go on in its last section.
+    pub fn configure(&mut self, lines: &str) {
+        self.settings.push_str(lines);
+    }
+
+    /// What a `sync` would do, without doing it. Expects that it would end well.
+    #[track_caller]
+    pub fn dry_sync(&self) -> Run {
+        self.run(&["sync", "--dry-run", "--json"]).expect(0)
+    }
+}
+
+impl Run {
+    /// The plan of a run with `--json`: `cache PATH` and `evict PATH`, in its order.
+    #[track_caller]
+    pub fn planned(&self) -> Vec<String> {
+        let line = |row: &serde_json::Value| format!("{} {}", word(&row["kind"]), word(&row["path"]));
+        self.json_of("plan")["actions"].as_array().unwrap().iter().map(line).collect()
+    }
+
+    /// What the plan of a run with `--json` leaves alone: `WHY PATH`.
+    #[track_caller]
+    pub fn left(&self) -> Vec<String> {
+        let line = |row: &serde_json::Value| format!("{} {}", word(&row["why"]), word(&row["path"]));
+        self.json_of("plan")["skipped"].as_array().unwrap().iter().map(line).collect()
+    }
+}
+
+fn word(value: &serde_json::Value) -> &str {
+    value.as_str().unwrap()
+}
