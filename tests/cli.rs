@@ -8,21 +8,31 @@ mod util;
 mod command_line;
 #[path = "cli/configuration.rs"]
 mod configuration;
+#[path = "cli/conflicts.rs"]
+mod conflicts;
 #[path = "cli/dry_run.rs"]
 mod dry_run;
 #[path = "cli/eviction.rs"]
 mod eviction;
+#[path = "cli/interruption.rs"]
+mod interruption;
 #[path = "cli/limits.rs"]
 mod limits;
 #[path = "cli/maps.rs"]
 mod maps;
 #[path = "cli/output.rs"]
 mod output;
+#[path = "cli/placements.rs"]
+mod placements;
 #[path = "cli/plex_faults.rs"]
 mod plex_faults;
+#[path = "cli/settling.rs"]
+mod settling;
 #[path = "cli/sidecars.rs"]
 mod sidecars;
 #[path = "cli/sync.rs"]
 mod sync;
+#[path = "cli/undo.rs"]
+mod undo;
 #[path = "cli/wants.rs"]
 mod wants;

@@ -17,7 +17,6 @@ use crate::exit::Exit;
 use crate::plan::{Cached, Choice, plan_evict};
 use crate::report::PlanContext;
 use crate::select::{FileKey, Memory, Playing, pinned};
-use crate::tier::OpenFiles;
 
 /// Takes files off the cache.
 #[derive(Debug)]
@@ -53,7 +52,7 @@ impl Command for Evict {
         let now = Timestamp::now();
         let changes = session.begin(&Begin { command: self.name(), ..Begin::default() })?;
         session.note("Plex is not asked: what is open on this host is left alone, and nothing else is.");
-        let open = OpenFiles::scan();
+        let open = session.open_files();
         if open.incomplete {
             session.warn("not every process could be looked into; run as root to see all open files");
         }

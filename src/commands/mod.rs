@@ -30,7 +30,7 @@ use crate::plan::{Action, Cached, CopyState, Kind, Plan, Pool, Why};
 use crate::report::{Message, PlanContext, PoolLine, Reporter, Summary};
 use crate::signal::StopFlag;
 use crate::state::{Lock, LockError, StateDir};
-use crate::tier::{Leniency, MARKER, Tiers, host};
+use crate::tier::{Leniency, MARKER, OpenFiles, Tiers, host};
 use crate::transfer::{CopyOptions, MarkError, Options, Settled, Stop, Transfer, Verify};
 
 pub use evict::{Evict, Selection};
@@ -138,6 +138,11 @@ impl Session<'_> {
 
     pub(crate) fn note(&mut self, text: &str) {
         self.reporter.message(&Message::Note(text));
+    }
+
+    /// What is open on this host; nothing where the configuration says that it does not matter.
+    fn open_files(&self) -> OpenFiles {
+        if self.config.safety.skip_open_files { OpenFiles::scan() } else { OpenFiles::default() }
     }
 
     /// Asks whether to go on. Nobody there to answer is an error, not a yes.

@@ -16,7 +16,8 @@ use crate::history::{Hold, Index};
 use crate::paths::MediaPath;
 use crate::plan::{Cached, CachedFile, Candidate, CandidateFile, CopyState, FileState, Kind, Pool, Release, Why};
 use crate::select::{FileKey, Playing, Want};
-use crate::tier::{Folder, MapTiers, OpenFiles, Root, Stat, Tiers};
+use crate::tier::{Folder, MAX_NAME, MapTiers, OpenFiles, Root, Stat, Tiers};
+use crate::transfer::KEPT;
 
 /// How much of both ends of two files is compared before they may count as one. Bytes.
 const SAMPLE: usize = 1 << 20;
@@ -173,8 +174,12 @@ impl Survey<'_> {
     }
 
     /// Where on the array the file is, and whether it can be cached as it is now.
-    fn on_array<'t>(&self, map: &'t MapTiers, key: &FileKey) -> Result<(&'t Root, Stat, FileState), (Why, String)> {
+    fn on_array<'t>(&'t self, map: &'t MapTiers, key: &FileKey) -> Result<(&'t Root, Stat, FileState), (Why, String)> {
         let cannot = |error: io::Error| (Why::Unavailable, format!("cannot look at it: {error}"));
+        if let Some((root, stat)) = self.kept_original(key).map_err(cannot)? {
+            let state = FileState::OnArray { array: stat.fingerprint(), adopt: None };
+            return Ok((root, stat, state));
+        }
         let there = map.cache.folder.stat_below(&key.path).map_err(cannot)?;
         let found = map.find(&key.path).map_err(cannot)?;
         let Some((root, stat)) = found.into_iter().next() else {
@@ -192,6 +197,8 @@ impl Survey<'_> {
             blocked(Why::TooYoung, "it was written a moment ago".to_owned())
         } else if let Some(holder) = self.holder(&stat).filter(|_| map.placement != Placement::Copy) {
             blocked(Why::Open, format!("open in {holder}"))
+        } else if let Some(obstacle) = cannot_be_kept(root, map.placement, key).map_err(cannot)? {
+            blocked(Why::Conflict, obstacle)
         } else {
             match there {
                 None => FileState::OnArray { array: stat.fingerprint(), adopt: None },
@@ -202,6 +209,16 @@ impl Survey<'_> {
             }
         };
         Ok((root, stat, state))
+    }
+
+    /// The original of a copy that is gone, where it still stands beside its name. An eviction gives it
+    /// its name back, and then it can be cached like any other file.
+    fn kept_original(&self, key: &FileKey) -> io::Result<Option<(&Root, Stat)>> {
+        let Some(Cached { action, .. }) = self.index.cached.get(key) else { return Ok(None) };
+        let kept = action.path.sibling(&format!("{}{KEPT}", action.path.file_name()));
+        let (Some(root), Ok(kept)) = (self.tiers.root(&action.array_root), kept) else { return Ok(None) };
+        let stat = root.folder.stat_below(&kept)?;
+        Ok(stat.filter(|stat| stat.is_file() && Some(stat.fingerprint()) == action.array).map(|stat| (root, stat)))
     }
 
     /// By the later of mtime and ctime, since an importer may set the first to anything.
@@ -314,6 +331,19 @@ fn known(map: &MapTiers, key: &FileKey, cached: &Cached) -> Option<CandidateFile
             state: FileState::Cached,
         }),
     }
+}
+
+/// Why the original could not stay beside what takes its place, in the placements that keep it there.
+fn cannot_be_kept(root: &Root, placement: Placement, key: &FileKey) -> io::Result<Option<String>> {
+    if !matches!(placement, Placement::Hide | Placement::Symlink) {
+        return Ok(None);
+    }
+    let name = format!("{}{KEPT}", key.path.file_name());
+    if name.len() > MAX_NAME {
+        return Ok(Some(format!("{name} would be too long a name")));
+    }
+    let Ok(kept) = key.path.sibling(&name) else { return Ok(None) };
+    Ok(root.folder.stat_below(&kept)?.map(|_| format!("there is a {name} already")))
 }
 
 /// Whether a file on the cache may be the same as the one on the array: same size, same ends. The

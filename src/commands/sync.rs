@@ -15,7 +15,6 @@ use crate::plex::{MediaServer, PlexError, PlexServer, ServerOptions};
 use crate::report::{PlanContext, ServerLine};
 use crate::secret::Secret;
 use crate::select::{CachedUnit, FileKey, Gathered, Memory, Playing, Request, SelectError, Viewer, gather, pinned};
-use crate::tier::OpenFiles;
 
 /// Caches what is wanted and evicts what is not.
 #[derive(Debug)]
@@ -86,7 +85,7 @@ fn plan(
     {
         session.warn(&format!("cannot save what is wanted: {error}"));
     }
-    let open = OpenFiles::scan();
+    let open = session.open_files();
     let survey = Survey {
         tiers: &changes.tiers,
         index: changes.index(),

@@ -60,7 +60,7 @@ impl Command for Undo {
         };
         session.note("Plex is not asked: what is open on this host is left alone, and nothing else is.");
         let mut plan = Plan { skipped: undo.skipped, ..Plan::default() };
-        let open = OpenFiles::scan();
+        let open = session.open_files();
         for action in undo.actions {
             match obstacle(&changes, &open, &action) {
                 None => plan.actions.push(action),

@@ -5,7 +5,7 @@
 //! touched since is left alone. Whether the files themselves are still what they were is asked again
 //! at the disk, by the planner of the command and by the executor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::Index;
 use super::runs::{Run, RunAction};
@@ -59,9 +59,10 @@ pub fn plan_undo(runs: &[Run], index: &Index, chosen: Option<u64>, last: usize) 
     }
     let last_touch = last_touch(runs);
     let mut plan = UndoPlan { runs: taken_back.iter().map(|run| run.run).collect(), ..UndoPlan::default() };
+    let settled = settled_since(runs, &plan.runs);
     for (key, oldest) in oldest_actions(&taken_back) {
         let Some((by, newest)) = last_touch.get(&key) else { continue };
-        if !plan.runs.contains(by) {
+        if !settled.contains(&key) {
             plan.skipped.push(skip(oldest, Why::Changed, format!("run {by} has touched it since")));
             continue;
         }
@@ -137,4 +138,36 @@ fn skip(of: &RunAction, why: Why, detail: String) -> Skip {
 fn last_touch(runs: &[Run]) -> BTreeMap<FileKey, (u64, &RunAction)> {
     let actions = runs.iter().flat_map(|run| run.actions.iter().map(move |action| (run.run, action)));
     actions.filter(|(_, action)| action.is_done()).map(|(run, action)| (action.action.key(), (run, action))).collect()
+}
+
+/// The files that `chosen` touched and that are where the newest of those runs has put them, as far as
+/// the other runs tell: later ones have either not touched them, or an undo took that back.
+fn settled_since(runs: &[Run], chosen: &[u64]) -> BTreeSet<FileKey> {
+    // The runs by which a file is where it is, newest last. An undo takes away those that it undoes and
+    // does not count itself; an undo of that undo brings them back.
+    let mut causes: BTreeMap<FileKey, Vec<u64>> = BTreeMap::new();
+    let mut taken_away: BTreeMap<(u64, FileKey), Vec<u64>> = BTreeMap::new();
+    let mut after_chosen: BTreeMap<FileKey, Vec<u64>> = BTreeMap::new();
+    for run in runs {
+        let undo_of = &run.started.undo_of;
+        for action in run.actions.iter().filter(|action| action.is_done()) {
+            let key = action.action.key();
+            let causes = causes.entry(key.clone()).or_default();
+            let kept = causes.iter().rposition(|cause| !undo_of.contains(cause)).map_or(0, |last| last + 1);
+            let away = causes.split_off(kept);
+            let back = undo_of.iter().filter_map(|undone| taken_away.remove(&(*undone, key.clone())));
+            let back: Vec<u64> = back.flatten().collect();
+            if away.is_empty() && back.is_empty() {
+                causes.push(run.run);
+            }
+            causes.extend(back);
+            if chosen.contains(&run.run) {
+                after_chosen.insert(key.clone(), causes.clone());
+            }
+            if !away.is_empty() {
+                taken_away.insert((run.run, key), away);
+            }
+        }
+    }
+    after_chosen.into_iter().filter(|(key, after)| causes.get(key) == Some(after)).map(|(key, _)| key).collect()
 }

@@ -94,6 +94,9 @@ pub struct Folder {
     fd: OwnedFd,
 }
 
+/// The longest file name that Linux knows, in bytes (`NAME_MAX`); some file systems know shorter ones only.
+pub(crate) const MAX_NAME: usize = 255;
+
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const REGULAR: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
@@ -155,6 +158,8 @@ impl Folder {
         match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Stat::of(&stat))),
             Err(Errno::NOENT) => Ok(None),
+            // Nothing can have such a name, `NAME.plexcached` of a very long one neither.
+            Err(Errno::NAMETOOLONG) if name.len() > MAX_NAME => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -264,6 +269,7 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         let folder = Folder::open_root(Utf8Path::from_path(tree.path()).unwrap()).unwrap();
         assert_eq!(folder.stat_below(&media("a/b/c")).unwrap(), None);
-        assert!(folder.stat(&"x".repeat(300)).is_err());
+        assert_eq!(folder.stat(&"x".repeat(256)).unwrap(), None);
+        assert!(folder.stat("nul\0").is_err());
     }
 }

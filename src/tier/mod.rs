@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Map, Placement};
 use crate::paths::MediaPath;
+pub(crate) use folder::MAX_NAME;
 pub use folder::{Fingerprint, Folder, Kind, Space, Stat};
 pub use mount::{Mount, Mounts};
 pub use open_files::OpenFiles;

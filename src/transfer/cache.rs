@@ -15,10 +15,7 @@ use super::{Attempt, During, Finished, HEADROOM, Job, Names, Transfer, Trouble, 
 use crate::config::Placement;
 use crate::history::record::Published;
 use crate::plan::Why;
-use crate::tier::{Fingerprint, Folder, Kind, Root, Stat};
-
-/// The longest file name that file systems take, in bytes.
-const MAX_NAME: usize = 255;
+use crate::tier::{Fingerprint, Folder, Kind, MAX_NAME, Root, Stat};
 
 impl Transfer<'_> {
     pub(super) fn cache(&mut self, job: &Job, watch: &mut Watch<'_>) -> Attempt<Finished> {

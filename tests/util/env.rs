@@ -228,6 +228,68 @@ impl TestEnv {
         tree.entries.iter().filter(is_media).map(|(name, _)| name.clone()).collect()
     }
 
+    /// A film in a file of any name below the media folder. Name and title may be anything.
+    pub fn film_at(&self, media: &str, size: usize) -> RatingKey {
+        self.file(media, size);
+        let part = super::fake_plex::Media::file(&format!("{PLEX_ROOT}/{media}"), size as i64);
+        self.plex.edit(|library| library.add_movie(self.movies, media, 2020, &[part]))
+    }
+
+    /// What Plex reads under its path: by the name on the array in `symlink`, else in the union of the
+    /// tiers, the cache first.
+    pub fn shown(&self, media: &str) -> Option<Vec<u8>> {
+        let mut roots = vec!["cache/media", "disk1/media", "disk2/media"];
+        if self.map.contains("symlink") {
+            roots.remove(0);
+        }
+        roots.iter().find_map(|root| fs::read(self.path(root).join(media)).ok())
+    }
+
+    /// Names below a folder that nobody but plexcache makes and that are gone when it is done.
+    pub fn leftovers(&self) -> Vec<String> {
+        let is_temporary = |name: &String| name.contains(".plexcache-") && !name.ends_with(".plexcache-root");
+        let trees = ["disk1/media", "disk2/media", "cache/media"].map(|below| self.snapshot(below).entries);
+        trees.into_iter().flat_map(BTreeMap::into_keys).filter(is_temporary).collect()
+    }
+
+    /// Whether a copy on this file system is a clone, made at once, that nothing can come in between of.
+    pub fn clones(&self) -> bool {
+        let file = |name: &str| fs::File::create(self.path(name)).unwrap();
+        let (one, other) = (file_at(self.path("clone-from"), 4096), file("clone-to"));
+        rustix::fs::ioctl_ficlone(&other, fs::File::open(one).unwrap()).is_ok()
+    }
+
+    /// Starts the binary, slowed down to a megabyte a second, and returns when it is in the middle of its
+    /// first copy. Files have to be larger than that.
+    #[track_caller]
+    pub fn mid_copy(&self, args: &[&str]) -> Child {
+        let mut child = self.spawn(&[args, &["--bwlimit=1MB/s"]].concat());
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while !self.is_copying() {
+            if child.try_wait().unwrap().is_some() || std::time::Instant::now() > deadline {
+                let run = Run::from(child.wait_with_output().unwrap());
+                panic!("no copy was ever under way: {run:?}");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child
+    }
+
+    fn is_copying(&self) -> bool {
+        let mut folders = ["disk1", "disk2", "cache"].map(|tier| self.path(tier).join("media")).to_vec();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let Ok(meta) = entry.metadata() else { continue };
+                if meta.is_dir() {
+                    folders.push(entry.path());
+                } else if entry.file_name().as_bytes().ends_with(b".part") && meta.len() > 0 {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     /// The records of the history.
     pub fn history(&self) -> Vec<serde_json::Value> {
         let text = fs::read_to_string(self.path("state/history.jsonl")).unwrap_or_default();
@@ -316,23 +378,33 @@ impl std::fmt::Debug for Entry {
     }
 }
 
+/// The value, or `None` where the name went away while somebody else was at work.
+fn unless_gone<T>(result: std::io::Result<T>) -> Option<T> {
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        result => Some(result.unwrap()),
+    }
+}
+
 impl Tree {
     pub fn of(root: &Path) -> Self {
         let mut tree = Self::default();
         let mut folders = vec![root.to_owned()];
         while let Some(folder) = folders.pop() {
-            let mut names: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let Some(names) = unless_gone(fs::read_dir(&folder)) else { continue };
+            let mut names: Vec<PathBuf> = names.map(|entry| entry.unwrap().path()).collect();
             names.sort();
             for path in names {
-                let meta = fs::symlink_metadata(&path).unwrap();
+                let Some(meta) = unless_gone(fs::symlink_metadata(&path)) else { continue };
                 let (kind, contents) = if meta.is_dir() {
                     folders.push(path.clone());
-                    ("folder", Vec::new())
+                    ("folder", Some(Vec::new()))
                 } else if meta.is_symlink() {
-                    ("link", fs::read_link(&path).unwrap().as_os_str().as_bytes().to_vec())
+                    ("link", unless_gone(fs::read_link(&path)).map(|to| to.as_os_str().as_bytes().to_vec()))
                 } else {
-                    ("file", fs::read(&path).unwrap())
+                    ("file", unless_gone(fs::read(&path)))
                 };
+                let Some(contents) = contents else { continue };
                 let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
                 let entry = Entry {
                     kind,
@@ -351,6 +423,14 @@ impl Tree {
     /// Without the markers of roots, which the first run adds.
     pub fn without_markers(mut self) -> Self {
         self.entries.retain(|name, _| !name.ends_with(".plexcache-root"));
+        self
+    }
+
+    /// Without the times of folders, which a killed run cannot put back, and of links, which nobody reads.
+    pub fn without_folder_times(mut self) -> Self {
+        for entry in self.entries.values_mut().filter(|entry| entry.kind != "file") {
+            entry.mtime = (0, 0);
+        }
         self
     }
 }
@@ -388,6 +468,19 @@ impl Run {
     pub fn left(&self) -> Vec<String> {
         let line = |row: &serde_json::Value| format!("{} {}", word(&row["why"]), word(&row["path"]));
         self.json_of("plan")["skipped"].as_array().unwrap().iter().map(line).collect()
+    }
+
+    /// Why files were left as they are, by path: the words of the plan and of what came of it.
+    #[track_caller]
+    pub fn why_left(&self) -> BTreeMap<String, String> {
+        let (plan, mut left) = (self.json_of("plan"), BTreeMap::new());
+        let skipped = plan["skipped"].as_array().unwrap().clone();
+        let ended = self.json().into_iter().filter(|line| line["type"] == "action" && line["result"] != "done");
+        for line in skipped.into_iter().chain(ended) {
+            let why = line["why"].as_str().or(line["error"].as_str()).unwrap_or_default();
+            left.insert(line["path"].as_str().unwrap().to_owned(), why.to_owned());
+        }
+        left
     }
 }
 
