@@ -13,6 +13,11 @@ use jiff::Timestamp;
 use crate::config::{Rate, parse_bytes, parse_duration};
 
 /// Keeps on the SSD what each person will play next in Plex.
+///
+/// Asks Plex what is on deck, has those files and the next episodes on the fast
+/// disk before anybody presses play, and takes them off again afterwards. Plex's
+/// path to a file never changes. Every change is recorded before it is made, and
+/// can be taken back with undo. To be run by cron or a systemd timer.
 #[derive(Debug, Parser)]
 #[command(
     name = "plexcache",
@@ -97,21 +102,37 @@ pub enum ColorChoice {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Cache what Plex will play next and evict what is no longer wanted
+    ///
+    /// Evicts what nobody wants any more, after its grace time, and what has to
+    /// make room for something of higher rank; then caches what is wanted, one
+    /// disk after the other. A source that cannot be read keeps its last good
+    /// answer: nothing is evicted because something was not known.
     Sync(SyncArgs),
     /// Take files off the cache
+    ///
+    /// Without a selection: what sync would evict, which needs Plex. With one,
+    /// Plex is not asked, and files that somebody on this host has open stay.
+    /// Nothing is lost: the array has the file, or gets it back first.
     Evict(EvictArgs),
     /// Show what is on the cache, why, and until when
+    ///
+    /// Reads the state and the cache only: needs neither Plex nor the array, and
+    /// wakes no disk, unless told to with --live.
     Status(StatusArgs),
     /// Take back a run
+    ///
+    /// Puts every file that the run moved back on the tier it was on before,
+    /// newest first. A file that has changed since is left alone and reported.
+    /// An undo is a run like any other: undoing it is a redo. What an undo moves
+    /// stays where it is for evict.undo_hold.
     Undo(UndoArgs),
     /// Show the runs and what they did
+    ///
+    /// Newest first; with the number of a run its actions and what came of each.
     History(HistoryArgs),
 }
 
 /// `sync`.
-///
-/// Asks Plex what each person will play next, evicts what is no longer wanted
-/// (after its grace time) and what must make room, and caches what is wanted.
 #[derive(Debug, Args)]
 pub struct SyncArgs {
     /// Only cache; evict nothing, not even to make room

@@ -333,11 +333,19 @@ impl Changes {
             session.reporter.message(&Message::Summary(&summary));
             return Ok(exit);
         };
-        if let Some(question) = question.filter(|_| !plan.actions.is_empty())
-            && !session.confirm(question)?
-        {
-            session.note("Nothing was changed.");
-            return Ok(Exit::Ok);
+        if let Some(question) = question.filter(|_| !plan.actions.is_empty()) {
+            let answer = session.confirm(question);
+            if !matches!(answer, Ok(true)) {
+                // What was settled at the beginning is on record, and so is the run.
+                if history.is_recorded() {
+                    let finished = RunFinished::failed(RunOutcome::Stopped, "nobody said yes".to_owned());
+                    history.record(Event::RunFinished(finished)).map_err(history_failure)?;
+                    history.save_index();
+                }
+                answer?;
+                session.note("Nothing was changed.");
+                return Ok(Exit::Ok);
+            }
         }
         let mut done = 0;
         let mut transfer = Transfer::new(&self.tiers, &mut history, transfer_options(session.config, &session.options));

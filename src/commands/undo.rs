@@ -64,7 +64,7 @@ impl Command for Undo {
         for action in undo.actions {
             match obstacle(&changes, &open, &action) {
                 None => plan.actions.push(action),
-                Some((why, detail)) => plan.skipped.push(skip(&action, why, detail)),
+                Some((why, detail)) => plan.skipped.push(Skip::of(&action, action.kind, why, detail)),
             }
         }
         plan.kept_files = u64::try_from(changes.index().cached.len()).unwrap_or(u64::MAX);
@@ -124,21 +124,5 @@ fn obstacle(changes: &Changes, open: &OpenFiles, action: &Action) -> Option<(Why
             (_, Ok(Some(_))) => Some((Why::Conflict, "there is another file on the cache".to_owned())),
             (Ok(Some(_)), Ok(None)) => None,
         },
-    }
-}
-
-fn skip(action: &Action, why: Why, detail: String) -> Skip {
-    Skip {
-        kind: action.kind,
-        map: action.map.clone(),
-        path: action.path.as_str().to_owned(),
-        unit: action.unit.as_str().to_owned(),
-        title: action.title.clone(),
-        array_path: Some(action.array_path()),
-        cache_path: Some(action.cache_path()),
-        size: action.size,
-        why,
-        detail,
-        reasons: action.reasons.clone(),
     }
 }

@@ -81,6 +81,11 @@ impl History {
         self.run
     }
 
+    /// Whether anything of this run is on disk.
+    pub fn is_recorded(&self) -> bool {
+        self.start.is_none()
+    }
+
     pub fn index(&self) -> &Index {
         &self.index
     }

@@ -63,7 +63,10 @@ pub fn plan_undo(runs: &[Run], index: &Index, chosen: Option<u64>, last: usize) 
     for (key, oldest) in oldest_actions(&taken_back) {
         let Some((by, newest)) = last_touch.get(&key) else { continue };
         if !settled.contains(&key) {
-            plan.skipped.push(skip(oldest, Why::Changed, format!("run {by} has touched it since")));
+            // What the undo would have done is the opposite of what the run did.
+            let kind = if oldest.action.kind == Kind::Cache { Kind::Evict } else { Kind::Cache };
+            let detail = format!("run {by} has touched it since");
+            plan.skipped.push(Skip::of(&oldest.action, kind, Why::Changed, detail));
             continue;
         }
         match (oldest.action.kind, index.cached.get(&key)) {
@@ -115,23 +118,6 @@ fn cache_again(evicted: &RunAction) -> Action {
         action.size = array.size;
     }
     action
-}
-
-fn skip(of: &RunAction, why: Why, detail: String) -> Skip {
-    let action = &of.action;
-    Skip {
-        kind: if action.kind == Kind::Cache { Kind::Evict } else { Kind::Cache },
-        map: action.map.clone(),
-        path: action.path.as_str().to_owned(),
-        unit: action.unit.as_str().to_owned(),
-        title: action.title.clone(),
-        array_path: Some(action.array_path()),
-        cache_path: Some(action.cache_path()),
-        size: action.size,
-        why,
-        detail,
-        reasons: action.reasons.clone(),
-    }
 }
 
 /// The newest done action on each file, and its run.

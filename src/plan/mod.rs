@@ -170,6 +170,25 @@ pub struct Skip {
     pub reasons: BTreeSet<Reason>,
 }
 
+impl Skip {
+    /// The file of `action` is left as it is: it is not cached, or not evicted, as `kind` says.
+    pub fn of(action: &Action, kind: Kind, why: Why, detail: String) -> Self {
+        Self {
+            kind,
+            map: action.map.clone(),
+            path: action.path.as_str().to_owned(),
+            unit: action.unit.as_str().to_owned(),
+            title: action.title.clone(),
+            array_path: Some(action.array_path()),
+            cache_path: Some(action.cache_path()),
+            size: action.size,
+            why,
+            detail,
+            reasons: action.reasons.clone(),
+        }
+    }
+}
+
 /// What a run will do, in the order in which it will be done, and what it will leave and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {

@@ -11,7 +11,7 @@ use super::engine::metadata::copy_metadata;
 use super::engine::sys::{Lease, LeaseState, is_opened_by_others, read_lease};
 use super::engine::{CopyError, Stop, Watch, checksum, copy_contents, same_contents};
 use super::folders::Workplace;
-use super::{Attempt, During, Finished, HEADROOM, Job, Names, Transfer, Trouble, ops};
+use super::{Attempt, During, Finished, Job, Names, Transfer, Trouble, has_room, ops};
 use crate::config::Placement;
 use crate::history::record::Published;
 use crate::plan::Why;
@@ -98,7 +98,7 @@ impl Transfer<'_> {
         place: Place<'_>,
     ) -> Attempt<Published> {
         let space = root.folder.space().during("asking for free space")?;
-        if space.free < source.stat.size.saturating_add(HEADROOM) {
+        if !has_room(space, source.stat.size) {
             return Err(Trouble::Left(Why::NoRoom, format!("{} bytes are free on {}", space.free, root.path)));
         }
         let Names { part, old, .. } = &job.names;

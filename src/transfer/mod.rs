@@ -22,7 +22,7 @@ use crate::checksum::Checksum;
 use crate::history::record::{Ended, Event, MadeFolder, Outcome, Published};
 use crate::history::{History, HistoryError, OpenAction};
 use crate::plan::{Action, Kind, Why};
-use crate::tier::{Fingerprint, KnownRoot, MARKER, Marker, Root, Tier, Tiers};
+use crate::tier::{Fingerprint, KnownRoot, MARKER, Marker, Root, Space, Tier, Tiers};
 pub use engine::{CopyError, CopyOptions, Stop, Verify, Watch};
 
 /// The ending of the name under which an original is kept beside its replacement, as `PlexCache-D`
@@ -32,8 +32,11 @@ pub const KEPT: &str = ".plexcached";
 /// What the marker of a root is called until it is whole.
 const NEW_MARKER: &str = ".plexcache-root.new";
 
-/// Room left on a disk beyond what is copied to it, for the file system's own needs. Bytes.
-const HEADROOM: u64 = 16 << 20;
+/// Whether a disk has room for `size` bytes and for the file system's own needs beside them. Never more
+/// than the planner leaves free, or it would plan what is then refused.
+fn has_room(space: Space, size: u64) -> bool {
+    space.free >= size.saturating_add((16 << 20).min(space.total / 100))
+}
 
 /// How to move files.
 #[derive(Debug, Clone, Copy)]
@@ -280,7 +283,7 @@ impl<'a> Transfer<'a> {
     fn choose_array_root(&self, action: &mut Action) {
         let Some(map) = self.tiers.map(&action.map) else { return };
         let free = |root: &Root| root.folder.space().map_or(0, |space| space.free);
-        let fits = |root: &Root| free(root) >= action.size.saturating_add(HEADROOM);
+        let fits = |root: &Root| root.folder.space().is_ok_and(|space| has_room(space, action.size));
         let home = map.array.iter().find(|root| root.path == action.array_root);
         let stays = home.is_some_and(|root| {
             // What cannot be looked at may be there.
