@@ -124,7 +124,7 @@ pub enum Command {
     /// Puts every file that the run moved back on the tier it was on before,
     /// newest first. A file that has changed since is left alone and reported.
     /// An undo is a run like any other: undoing it is a redo. What an undo moves
-    /// stays where it is for evict.undo_hold.
+    /// stays where it is for a day unless configured otherwise.
     Undo(UndoArgs),
     /// Show the runs and what they did
     ///

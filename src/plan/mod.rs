@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::checksum::Checksum;
 use crate::config::Placement;
 use crate::paths::MediaPath;
+pub use crate::select::{EvictWhy, Release};
 use crate::select::{FileKey, Reason, Want};
 use crate::tier::Fingerprint;
 
@@ -39,26 +40,6 @@ use crate::tier::Fingerprint;
 pub enum Kind {
     Cache,
     Evict,
-}
-
-/// Why a file leaves the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EvictWhy {
-    /// Everybody who wanted it has watched it, long enough ago.
-    Watched,
-    /// Nobody has wanted it for long enough.
-    Unwanted,
-    /// Wanted without a break for longer than `evict.max_age`.
-    MaxAge,
-    /// Something of higher rank needs the room, or the limits shrank.
-    MakeRoom,
-    /// Told to on the command line.
-    Asked,
-    /// An undo takes the caching back.
-    Undo,
-    /// The cached copy is not there any more; what it left behind is put in order.
-    Gone,
 }
 
 /// One file to be cached or evicted, with all that is needed to do it, to settle it after a crash,
@@ -262,13 +243,6 @@ pub enum CopyState {
     Unchanged,
     Changed,
     Gone,
-}
-
-/// When a unit that nobody wants any more may go, and by which rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Release {
-    pub at: Timestamp,
-    pub why: EvictWhy,
 }
 
 /// What plexcache may own on one cache file system.

@@ -13,10 +13,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::want::{FileKey, Reason, Want};
+use super::want::{EvictWhy, FileKey, Reason, Release, Want};
 use super::{CachedUnit, Gathered, Seen, join};
 use crate::config::Evict;
-use crate::plan::{EvictWhy, Release};
 use crate::state::StateDir;
 
 const FILE: &str = "wants.json";

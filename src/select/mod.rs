@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 pub use self::memory::Memory;
-pub use self::want::{Class, FileKey, Rank, Reason, Source, Want};
+pub use self::want::{Class, EvictWhy, FileKey, Rank, Reason, Release, Source, Want};
 
 use self::ask::{Asked, Person, Shelf};
 use self::memory::{Answer, later};

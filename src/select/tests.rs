@@ -9,8 +9,8 @@ use super::double::{Double, episode, library, movie, played, version, watched};
 use super::*;
 use crate::config::{Globs, Pins};
 use crate::paths::{MediaPath, PlexPath};
-use crate::plan::{EvictWhy, Release};
 use crate::plex::{Library, LibraryKind, RatingKey, Read, Session};
+use crate::select::EvictWhy;
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;

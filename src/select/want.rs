@@ -8,6 +8,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeSet;
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::paths::MediaPath;
@@ -134,4 +135,31 @@ impl Want {
     pub fn cmp_rank(&self, other: &Self) -> Ordering {
         (self.rank, &self.title, self.unit()).cmp(&(other.rank, &other.title, other.unit()))
     }
+}
+
+/// Why a file leaves the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EvictWhy {
+    /// Everybody who wanted it has watched it, long enough ago.
+    Watched,
+    /// Nobody has wanted it for long enough.
+    Unwanted,
+    /// Wanted without a break for longer than `evict.max_age`.
+    MaxAge,
+    /// Something of higher rank needs the room, or the limits shrank.
+    MakeRoom,
+    /// Told to on the command line.
+    Asked,
+    /// An undo takes the caching back.
+    Undo,
+    /// The cached copy is not there any more; what it left behind is put in order.
+    Gone,
+}
+
+/// When a unit that nobody wants any more may go, and by which rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    pub at: Timestamp,
+    pub why: EvictWhy,
 }
