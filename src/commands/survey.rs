@@ -22,7 +22,7 @@ use crate::transfer::KEPT;
 /// How much of both ends of two files is compared before they may count as one. Bytes.
 const SAMPLE: usize = 1 << 20;
 
-/// For how long after Plex changed an item its folder is looked at for new sidecars.
+/// For how long after it was cached, or changed in Plex, a unit's folder is looked at for new sidecars.
 const NEWS: SignedDuration = SignedDuration::from_hours(48);
 
 /// Everything a survey looks at.
@@ -142,12 +142,17 @@ impl Survey<'_> {
         Candidate { want: want.clone(), files, blocked }
     }
 
-    /// Whether Plex has learned something of the item since it was cached, a new subtitle perhaps. For a
-    /// while only: asking the array wakes its disks.
+    /// Whether the unit is worth another look at the array: a sidecar was left out when it was cached, or
+    /// Plex has learned something of the item since, of a new subtitle perhaps. For a while only, because
+    /// it wakes the array's disks.
     fn has_news(&self, want: &Want, cached: &[(&FileKey, &Cached)]) -> bool {
+        let is_new = |at: Timestamp| self.now.duration_since(at) < NEWS;
+        if cached.iter().any(|(_, cached)| cached.action.left_out && is_new(cached.at)) {
+            return true;
+        }
         let Some(updated) = want.updated_at.and_then(|at| Timestamp::from_second(at).ok()) else { return false };
         let since = cached.iter().map(|(_, cached)| cached.at).min();
-        since.is_some_and(|since| updated > since) && self.now.duration_since(updated) < NEWS
+        since.is_some_and(|since| updated > since) && is_new(updated)
     }
 
     fn file(&self, map: &MapTiers, key: &FileKey) -> CandidateFile {

@@ -78,6 +78,9 @@ pub struct Action {
     /// The checksum of the cached copy, for evictions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<Checksum>,
+    /// Some sidecar of the unit could not be cached with it, so it is worth looking for again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left_out: bool,
 }
 
 impl Action {

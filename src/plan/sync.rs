@@ -336,7 +336,7 @@ fn assemble(input: &Input, items: &[Item], walk: Walk) -> Plan {
             for file in sidecars.into_iter().chain(parts) {
                 let next = roots.len();
                 let root = *roots.entry(&file.array_root).or_insert(next);
-                cachings.push((root, caching(file, want)));
+                cachings.push((root, caching(file, want, !item.lacks.blocked.is_empty())));
             }
         }
     }
@@ -349,7 +349,7 @@ fn assemble(input: &Input, items: &[Item], walk: Walk) -> Plan {
     Plan { actions, skipped, kept_files: kept.try_into().unwrap_or(u64::MAX) }
 }
 
-fn caching(file: &CandidateFile, want: &Want) -> Action {
+fn caching(file: &CandidateFile, want: &Want, left_out: bool) -> Action {
     let FileState::OnArray { array, adopt } = file.state else {
         unreachable!("only what is on the array is chosen to be cached")
     };
@@ -371,6 +371,7 @@ fn caching(file: &CandidateFile, want: &Want) -> Action {
         array: Some(array),
         copy: adopt,
         checksum: None,
+        left_out,
     }
 }
 

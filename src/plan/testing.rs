@@ -90,6 +90,7 @@ impl World {
             array: Some(print(gib * GIB)),
             copy: Some(print(gib * GIB)),
             checksum: None,
+            left_out: false,
         };
         let file = CachedFile {
             cached: Cached { action, run: 1, at: hours(-48) },

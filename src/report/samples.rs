@@ -44,6 +44,7 @@ pub(super) fn action(kind: Kind, title: &str, path: &str, disk: &str, size: u64)
         array: None,
         copy: None,
         checksum: None,
+        left_out: false,
     }
 }
 

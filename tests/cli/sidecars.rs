@@ -149,6 +149,20 @@ fn a_sidecar_in_conflict_is_reported_and_does_not_block_its_video() {
 }
 
 #[test]
+fn a_sidecar_that_was_left_out_is_cached_once_nothing_is_in_its_way() {
+    for placement in PLACEMENTS {
+        let env = film_with(placement, &["Dune (2021).en.srt"]);
+        let mine = file_at(env.cache(&format!("{FOLDER}/Dune (2021).en.srt")), 700);
+        env.run(&["sync"]).expect(3);
+        fs::remove_file(mine).unwrap();
+        env.sync();
+        assert_eq!(beside(&env), ["Dune (2021).en.srt"], "{placement}");
+        let again = env.sync();
+        assert!(again.stdout.contains("Nothing to do"), "{placement}: {}", again.stdout);
+    }
+}
+
+#[test]
 fn a_run_that_was_cut_short_within_a_unit_is_completed_by_the_next_one() {
     for limit in ["300", "5KB", "5.2KB"] {
         let env = film_with("copy", &["Dune (2021).en.srt"]);

@@ -256,6 +256,7 @@ pub(in crate::report) mod tests {
             array: None,
             copy: None,
             checksum: None,
+            left_out: false,
         };
         FileStatus {
             cached: Cached { action, run: 214, at: at("2026-11-20T07:20:00Z") },
