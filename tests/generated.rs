@@ -62,8 +62,10 @@ fn ending(name: &str) -> Vec<u8> {
     let mut roff = Roff::new();
     roff.control("SH", ["SEE ALSO"]);
     let others = commands().into_iter().map(|(other, _)| other).filter(|other| other != name);
-    let pages: Vec<String> =
-        others.map(|other| format!("{other}(1)")).chain(["plexcache.toml(5)".to_owned()]).collect();
+    let pages: Vec<String> = others
+        .map(|other| format!("{other}(1)"))
+        .chain(["plexcache.toml(5)".to_owned(), "plexcache-safety(7)".to_owned()])
+        .collect();
     roff.text([roman(pages.join(", "))]);
     roff.to_writer(&mut text).unwrap();
     text
