@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, AtFlags, CWD, FlockOperation, Mode, OFlags};
@@ -41,15 +41,18 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Locks an open file, or says at once that somebody else has it.
+    /// Locks an open file; waits for it as long as `waits` says so, which is asked ten times a second.
     ///
     /// # Errors
     /// [`LockError::Held`] when somebody else has it; `path` is for the message.
-    pub fn take(file: File, path: Utf8PathBuf) -> Result<Self, LockError> {
-        match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(Errno::WOULDBLOCK) => Err(LockError::Held(path)),
-            Err(error) => Err(LockError::Io { path, source: error.into() }),
+    pub fn take(file: File, path: Utf8PathBuf, waits: impl Fn() -> bool) -> Result<Self, LockError> {
+        loop {
+            match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(Errno::WOULDBLOCK) if waits() => sleep(Duration::from_millis(100)),
+                Err(Errno::WOULDBLOCK) => return Err(LockError::Held(path)),
+                Err(error) => return Err(LockError::Io { path, source: error.into() }),
+            }
         }
     }
 }
@@ -67,25 +70,17 @@ impl StateDir {
         self.path.join(name)
     }
 
-    /// Makes the directory where it is missing, and takes the lock; waits up to `wait` for it.
+    /// Makes the directory where it is missing, and takes the lock as [`Lock::take`] does.
     ///
     /// # Errors
     /// [`LockError::Held`] when somebody else has it.
-    pub fn lock(&self, wait: Duration) -> Result<Lock, LockError> {
+    pub fn lock(&self, waits: impl Fn() -> bool) -> Result<Lock, LockError> {
         let io = |source: io::Error| LockError::Io { path: self.path.clone(), source };
         self.create().map_err(io)?;
         let path = self.file("lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = File::from(fs::openat(CWD, path.as_std_path(), flags, PRIVATE).map_err(|e| io(e.into()))?);
-        let deadline = Instant::now() + wait;
-        loop {
-            match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Lock { _file: file }),
-                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => sleep(Duration::from_millis(100)),
-                Err(Errno::WOULDBLOCK) => return Err(LockError::Held(path)),
-                Err(error) => return Err(io(error.into())),
-            }
-        }
+        Lock::take(file, path, waits)
     }
 
     /// Whether a run holds the lock now. Read from `/proc/locks`, because trying the lock would keep a
@@ -185,18 +180,18 @@ mod tests {
     #[test]
     fn the_lock_keeps_a_second_one_out_until_it_is_dropped() {
         let (_tree, state) = state();
-        let lock = state.lock(Duration::ZERO).unwrap();
-        assert!(matches!(state.lock(Duration::ZERO), Err(LockError::Held(_))));
+        let lock = state.lock(|| false).unwrap();
+        assert!(matches!(state.lock(|| false), Err(LockError::Held(_))));
         assert!(state.is_locked());
         drop(lock);
         assert!(!state.is_locked());
-        assert!(state.lock(Duration::ZERO).is_ok());
+        assert!(state.lock(|| false).is_ok());
     }
 
     #[test]
     fn a_derived_file_that_is_absent_or_damaged_is_none() {
         let (_tree, state) = state();
-        let _lock = state.lock(Duration::ZERO).unwrap();
+        let _lock = state.lock(|| false).unwrap();
         assert_eq!(state.read::<Vec<u32>>("x.json"), None);
         state.write("x.json", &[1, 2]).unwrap();
         assert_eq!(state.read::<Vec<u32>>("x.json"), Some(vec![1, 2]));

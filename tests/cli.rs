@@ -1,6 +1,7 @@
 //! The real binary in throw-away worlds: everything that a user can see, point by point.
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as it does, by a panic")]
 #![allow(clippy::disallowed_methods, reason = "a test lays out its own files")]
+#![allow(clippy::print_stdout, reason = "a test that has to skip says so")]
 
 mod util;
 
@@ -26,12 +27,16 @@ mod output;
 mod placements;
 #[path = "cli/plex_faults.rs"]
 mod plex_faults;
+#[path = "cli/races.rs"]
+mod races;
 #[path = "cli/settling.rs"]
 mod settling;
 #[path = "cli/sidecars.rs"]
 mod sidecars;
 #[path = "cli/sync.rs"]
 mod sync;
+#[path = "cli/together.rs"]
+mod together;
 #[path = "cli/undo.rs"]
 mod undo;
 #[path = "cli/wants.rs"]

@@ -424,3 +424,203 @@ fn two_roots_on_one_file_system_are_refused_unless_allowed() {
     // Within one xfs the copy is a clone.
     assert!(world.env.path("disk1/cache").join(movie_path("Dune", 2020)).exists());
 }
+
+/// A FUSE mount of which nobody ever takes a question: whatever asks it waits until this is dropped.
+struct Dead {
+    point: PathBuf,
+    /// With its last handle the kernel gives every question up.
+    device: Option<File>,
+}
+
+impl Dead {
+    fn over(point: PathBuf) -> Self {
+        let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        let options = "fd=0,rootmode=40000,user_id=0,group_id=0";
+        let mut mount = Command::new("mount");
+        mount.args(["-i", "-t", "fuse", "-o", options, "dead", text(&point)]).stdin(device.try_clone().unwrap());
+        let output = mount.output().unwrap();
+        drop(mount);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self { point, device: Some(device) }
+    }
+}
+
+impl Drop for Dead {
+    fn drop(&mut self) {
+        drop(self.device.take());
+        let gone = try_to("umount", &["-l", text(&self.point)]);
+        assert!(gone || thread::panicking(), "{} is still mounted", self.point.display());
+    }
+}
+
+/// Runs the binary, and ends it when it hangs: the longest that it may wait for a disk is 20 s, for all
+/// of them together.
+#[track_caller]
+fn answers(env: &TestEnv, args: &[&str]) -> Run {
+    let mut child = env.spawn(args);
+    for _ in 0..350 {
+        if child.try_wait().unwrap().is_some() {
+            return child.wait_with_output().unwrap().into();
+        }
+        thread::sleep(std::time::Duration::from_millis(100));
+    }
+    child.kill().unwrap();
+    panic!("{args:?} hangs");
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn a_root_that_never_answers_stops_every_run_and_hides_nothing_else() {
+    for (dead, placement) in [(&["cache"][..], "hide"), (&["disk2"], "move"), (&["disk1", "disk2", "cache"], "copy")] {
+        let world = World::new(placement, "ext4", &[]);
+        let (media, bytes) = world.film("Dune", 300_000);
+        world.env.sync();
+        let mounts: Vec<Dead> = dead.iter().map(|name| Dead::over(world.env.path(name))).collect();
+        for args in [&["sync"][..], &["evict", "--all"]] {
+            let run = answers(&world.env, args);
+            assert_eq!(run.status, 4, "{dead:?} {args:?}: {run:?}");
+            assert!(run.stderr.contains("no answer within"), "{dead:?}: {}", run.stderr);
+            assert!(dead.iter().any(|name| run.stderr.contains(name)), "{dead:?}: {}", run.stderr);
+        }
+        let status = answers(&world.env, &["status"]).expect(0).stdout;
+        assert!(status.contains("Dune"), "{dead:?}: {status}");
+        assert_eq!(status.contains("no answer within"), dead.contains(&"cache"), "{dead:?}: {status}");
+        answers(&world.env, &["status", "--live"]).expect(0);
+        answers(&world.env, &["status", "--nagios"]).expect(1);
+        let history = answers(&world.env, &["history"]).expect(0);
+        assert!(history.stdout.contains("refused"), "{dead:?}: {}", history.stdout);
+        drop(mounts);
+        world.env.sync();
+        assert_eq!(world.env.cached(), [media.as_str()], "{dead:?}");
+        assert!(world.env.shown(&media) == Some(bytes), "{dead:?}");
+        assert_eq!(world.env.leftovers(), Vec::<String>::new(), "{dead:?}");
+    }
+}
+
+/// A pool in the foreground that is stopped, and goes on and away when dropped.
+struct Stopped {
+    point: PathBuf,
+    daemon: std::process::Child,
+    /// A file of it that is open; closing it asks the daemon.
+    open: Option<File>,
+}
+
+impl Stopped {
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.daemon.id().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.signal(rustix::process::Signal::CONT);
+        drop(self.open.take());
+        let gone = try_to("umount", &["-l", text(&self.point)]);
+        let _ended = self.daemon.kill().and_then(|()| self.daemon.wait());
+        assert!(gone || thread::panicking(), "{} is still mounted", self.point.display());
+    }
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn a_dead_share_that_has_nothing_to_do_with_the_roots_does_not_matter() {
+    let world = World::new("move", "ext4", &[]);
+    let (media, bytes) = world.film("Dune", 300_000);
+    let (share, point) = (world.env.path("share"), world.env.path("mounted-share"));
+    for folder in [&share, &point] {
+        fs::create_dir(folder).unwrap();
+    }
+    fs::write(share.join("song"), "la la").unwrap();
+    let mut mergerfs = Command::new("mergerfs");
+    mergerfs.args(["-f", "-o", "cache.attr=0,cache.entry=0", text(&share), text(&point)]);
+    let mut share = Stopped { daemon: mergerfs.spawn().unwrap(), point, open: None };
+    let is_there = (0..200).any(|_| {
+        thread::sleep(std::time::Duration::from_millis(20));
+        share.point.join("song").exists()
+    });
+    assert!(is_there);
+    // Open in this process, so that whoever looks for open files comes upon it.
+    share.open = Some(File::open(share.point.join("song")).unwrap());
+    share.signal(rustix::process::Signal::STOP);
+    answers(&world.env, &["sync"]).expect(0);
+    assert_eq!(world.env.cached(), [media.as_str()]);
+    answers(&world.env, &["evict", "--all"]).expect(0);
+    drop(share);
+    assert!(fs::read(world.env.array(&media)).unwrap() == bytes);
+}
+
+/// Mounts a small file system as the state directory.
+fn small_state(world: &mut World) -> PathBuf {
+    let point = world.env.path("state");
+    fs::create_dir(&point).unwrap();
+    tool("mount", &["-t", "tmpfs", "-o", "size=3M", "none", text(&point)]);
+    world.mounts.0.push(point.clone());
+    point
+}
+
+fn fill(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    let block = [1; 4096];
+    while file.write_all(&block).is_ok() {}
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn a_full_or_read_only_state_directory_stops_every_run_before_anything_is_touched() {
+    for placement in PLACEMENTS {
+        for how in ["full at first", "full later", "read-only"] {
+            let mut world = World::new(placement, "ext4", &[]);
+            let state = small_state(&mut world);
+            let (dune, _) = world.film("Dune", 300_000);
+            if how != "full at first" {
+                world.env.sync();
+                world.film("Another", 300_000);
+            }
+            let filler = state.join("filler");
+            match how {
+                "read-only" => tool("mount", &["-o", "remount,ro", text(&state)]),
+                _ => fill(&filler),
+            }
+            let media = |env: &TestEnv| ["disk1/media", "disk2/media", "cache/media"].map(|tier| env.snapshot(tier));
+            let before = media(&world.env);
+            for args in [&["sync"][..], &["evict", "--all"], &["sync", "--no-evict"]] {
+                let run = world.env.run(args).expect(1);
+                let why = if how == "read-only" { "Read-only file system" } else { "No space left" };
+                assert!(run.stderr.contains(why), "{placement}, {how}, {args:?}: {}", run.stderr);
+                assert!(run.stderr.contains("state directory full or read-only"), "{how}, {args:?}: {}", run.stderr);
+                assert_eq!(media(&world.env), before, "{placement}, {how}, {args:?}");
+            }
+            for args in [&["status"][..], &["history"], &["sync", "--dry-run"]] {
+                world.env.run(args).expect(0);
+            }
+            match how {
+                "read-only" => tool("mount", &["-o", "remount,rw", text(&state)]),
+                _ => fs::remove_file(filler).unwrap(),
+            }
+            world.env.sync();
+            assert!(world.env.sync().stdout.contains("Nothing to do"), "{placement}, {how}");
+            assert!(world.env.cached().contains(&dune), "{placement}, {how}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn a_state_directory_that_fills_up_in_the_middle_of_a_run_still_takes_what_was_done() {
+    for placement in PLACEMENTS {
+        let mut world = World::new(placement, "ext4", &[]);
+        let state = small_state(&mut world);
+        let (dune, bytes) = world.film("Dune", (1 << 20) + 1);
+        let (other, _) = world.film("Other", 1000);
+        let run = world.env.mid_copy(&["sync"]);
+        fill(&state.join("filler"));
+        let run = Run::from(run.wait_with_output().unwrap()).expect(0);
+        assert_eq!(world.env.cached(), [dune.as_str(), &other], "{placement}: {run:?}");
+        assert!(world.env.shown(&dune) == Some(bytes), "{placement}");
+        assert_eq!(world.env.history().last().unwrap()["event"], "run_finished", "{placement}");
+        world.env.run(&["sync"]).expect(1);
+        fs::remove_file(state.join("filler")).unwrap();
+        assert!(world.env.sync().stdout.contains("Nothing to do"), "{placement}");
+    }
+}

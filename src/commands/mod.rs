@@ -164,11 +164,12 @@ impl Session<'_> {
     /// left unfinished. In a dry run only looks.
     fn begin(&mut self, begin: &Begin) -> anyhow::Result<Changes> {
         let started = Instant::now();
+        let waits = self.waits();
         let mut log = None;
         let index = if self.options.dry_run {
             log::load(&self.state).map_err(history_failure)?
         } else {
-            let lock = self.state.lock(self.options.wait).map_err(|error| lock_failure(&error))?;
+            let lock = self.state.lock(&waits).map_err(|error| self.lock_failure(&error))?;
             let history = History::open(&self.state, self.run_started(begin)).map_err(history_failure)?;
             if history.torn > 0 {
                 let torn = self.state.file("history.torn");
@@ -188,6 +189,9 @@ impl Session<'_> {
             Err(failure) => return Err(record_refusal(log, failure)),
         };
         let mut changes = Changes { tiers, log, index, root_locks: Vec::new(), started, problems: Vec::new() };
+        if let Err(failure) = self.take_roots(&mut changes, &waits) {
+            return Err(record_refusal(changes.log, failure));
+        }
         self.settle(&mut changes)?;
         Ok(changes)
     }
@@ -232,6 +236,43 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Makes the roots known and keeps every other run away from the caches, those with another state
+    /// directory too. A dry run does neither.
+    fn take_roots(&self, changes: &mut Changes, waits: impl Fn() -> bool) -> Result<(), Failure> {
+        let Some((_, history)) = &mut changes.log else { return Ok(()) };
+        let mut transfer = Transfer::new(&changes.tiers, history, transfer_options(self.config, &self.options));
+        transfer.mark_new_roots().map_err(mark_failure)?;
+        for root in changes.tiers.maps.iter().map(|map| &map.cache) {
+            let path = root.path.join(MARKER);
+            let lock = match root.folder.open(MARKER) {
+                Ok(file) => Lock::take(file, path, &waits),
+                Err(source) => Err(LockError::Io { path, source }),
+            };
+            changes.root_locks.push(lock.map_err(|error| self.lock_failure(&error))?);
+        }
+        Ok(())
+    }
+
+    /// How long to wait for a lock: up to `--wait`, and not when asked to stop.
+    fn waits(&self) -> impl Fn() -> bool + use<> {
+        let (until, stop) = (Instant::now().checked_add(self.options.wait), self.stop.clone());
+        move || !stop.is_raised() && until.is_none_or(|until| Instant::now() < until)
+    }
+
+    fn lock_failure(&self, error: &LockError) -> Failure {
+        let (exit, hint) = match error {
+            LockError::Held(_) => match self.stop.exit() {
+                Some(exit) => (exit, None),
+                None => (Exit::Locked, Some("wait for it with --wait")),
+            },
+            LockError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                (Exit::Permission, Some(STATE_DENIED))
+            }
+            LockError::Io { .. } => (Exit::Error, Some(STATE_UNWRITABLE)),
+        };
+        Failure::new(exit, error.to_string(), hint)
+    }
+
     fn settle(&mut self, changes: &mut Changes) -> anyhow::Result<()> {
         let Some((_, history)) = &mut changes.log else {
             if !changes.index.open.is_empty() {
@@ -241,8 +282,6 @@ impl Session<'_> {
             return Ok(());
         };
         let mut transfer = Transfer::new(&changes.tiers, history, transfer_options(self.config, &self.options));
-        transfer.mark_new_roots().map_err(mark_failure)?;
-        changes.root_locks = lock_cache_roots(&changes.tiers)?;
         let stop = self.stop.clone();
         let mut watch = move |_| if stop.is_raised() { ControlFlow::Break(Stop) } else { ControlFlow::Continue(()) };
         for settled in transfer.settle(&mut watch).map_err(history_failure)? {
@@ -254,17 +293,6 @@ impl Session<'_> {
         }
         Ok(())
     }
-}
-
-fn lock_cache_roots(tiers: &Tiers) -> anyhow::Result<Vec<Lock>> {
-    let roots = tiers.maps.iter().map(|map| &map.cache);
-    roots
-        .map(|root| {
-            let path = root.path.join(MARKER);
-            let file = root.folder.open(MARKER).with_context(|| format!("opening {path}"))?;
-            Lock::take(file, path).map_err(|error| lock_failure(&error))
-        })
-        .collect()
 }
 
 /// A refused run is worth a line in the history: `status` shows it.
@@ -566,42 +594,35 @@ fn parent_name() -> Option<String> {
 
 #[expect(clippy::needless_pass_by_value, reason = "it is the end of the error")]
 fn history_failure(error: HistoryError) -> anyhow::Error {
-    let (exit, hint) = match &error {
+    history_trouble(&error).into()
+}
+
+fn history_trouble(error: &HistoryError) -> Failure {
+    let (exit, hint) = match error {
         HistoryError::Damaged { .. } => {
             (Exit::Error, "the history is not trusted until this line is mended; nothing was changed")
         }
         HistoryError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
             (Exit::Permission, STATE_DENIED)
         }
-        HistoryError::Io { .. } | HistoryError::Closed(_) => {
-            (Exit::Error, "is the disk of the state directory full or read-only? No further file was touched")
-        }
+        HistoryError::Io { .. } | HistoryError::Closed(_) => (Exit::Error, STATE_UNWRITABLE),
     };
-    Failure::new(exit, error.to_string(), Some(hint)).into()
+    Failure::new(exit, error.to_string(), Some(hint))
 }
+
+/// What to look at when the state directory cannot be written.
+const STATE_UNWRITABLE: &str = "is the disk of the state directory full or read-only? No further file was touched";
 
 /// What to do about a state directory of somebody else's.
 const STATE_DENIED: &str = "run it as root, or name another --state-dir";
 
-fn lock_failure(error: &LockError) -> anyhow::Error {
+fn mark_failure(error: MarkError) -> Failure {
     match error {
-        LockError::Held(_) => Failure::new(Exit::Locked, error.to_string(), Some("wait for it with --wait")),
-        LockError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-            Failure::new(Exit::Permission, error.to_string(), Some(STATE_DENIED))
-        }
-        LockError::Io { .. } => Failure::new(Exit::Error, error.to_string(), None),
-    }
-    .into()
-}
-
-fn mark_failure(error: MarkError) -> anyhow::Error {
-    match error {
-        MarkError::History(error) => history_failure(error),
+        MarkError::History(error) => history_trouble(&error),
         MarkError::Mark { .. } => Failure::new(
             Exit::Permission,
             error.to_string(),
             Some("plexcache has to be able to write there; run it as root"),
-        )
-        .into(),
+        ),
     }
 }

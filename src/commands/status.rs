@@ -22,7 +22,7 @@ use crate::plex::MediaServer;
 use crate::report::{self, FileStatus, Message, ServerLine, Status, TierStatus, Why};
 use crate::select::{FileKey, Memory, pinned};
 use crate::state::replace_file;
-use crate::tier::{Folder, Leniency, MARKER, Tiers};
+use crate::tier::{self, Leniency, Look, MARKER, Tiers};
 
 /// After so long without a run somebody should look.
 const OVERDUE: SignedDuration = SignedDuration::from_hours(48);
@@ -96,29 +96,30 @@ fn write(path: &Utf8Path, mode: Mode, text: &str) -> anyhow::Result<()> {
 /// A cache root as `status` sees it.
 struct CacheRoot<'a> {
     map: &'a crate::config::Map,
-    folder: Option<Folder>,
+    look: Option<Look>,
 }
 
 fn status(session: &Session<'_>, index: &Index, memory: &Memory, now: Timestamp) -> Status {
     let config = session.config;
     let mut health = Vec::new();
-    let roots: Vec<CacheRoot<'_>> = config
-        .maps
-        .iter()
-        .map(|map| match open_cache(&map.cache, index) {
-            Ok(folder) => CacheRoot { map, folder: Some(folder) },
+    let looks = tier::look(config.maps.iter().map(|map| map.cache.clone()));
+    let mut roots = Vec::with_capacity(config.maps.len());
+    for (map, look) in config.maps.iter().zip(looks) {
+        let look = match checked(look, &map.cache, index) {
+            Ok(look) => Some(look),
             Err(why) => {
                 health.push(format!("the cache root {} cannot be used: {why}", map.cache));
-                CacheRoot { map, folder: None }
+                None
             }
-        })
-        .collect();
+        };
+        roots.push(CacheRoot { map, look });
+    }
     let wanted: BTreeSet<FileKey> = memory.wants().iter().map(|want| want.unit().clone()).collect();
     let releases = memory.releases(&sync::units_of(index), &wanted, &config.evict, now);
     let file = |(key, cached): (&FileKey, &Cached)| {
         let unit = FileKey { map: key.map.clone(), path: cached.action.unit.clone() };
         let root = roots.iter().find(|root| root.map.cache == cached.action.cache_root);
-        let folder = root.and_then(|root| root.folder.as_ref());
+        let folder = root.and_then(|root| root.look.as_ref()).map(|look| &look.folder);
         FileStatus {
             state: folder.and_then(|folder| survey::state_in(folder, cached).ok()).map(|(state, _)| state),
             release: releases.get(&unit).copied().flatten(),
@@ -139,19 +140,18 @@ fn status(session: &Session<'_>, index: &Index, memory: &Memory, now: Timestamp)
     Status { now, tiers, files, last_run: index.last_run.clone(), running, health, live: None }
 }
 
-/// Opens a cache root and makes sure that it is the one that the history knows.
-fn open_cache(path: &Utf8Path, index: &Index) -> Result<Folder, String> {
-    let folder = Folder::open_root(path).map_err(|error| error.to_string())?;
+/// Makes sure that a cache root is the one that the history knows.
+fn checked(look: std::io::Result<Look>, path: &Utf8Path, index: &Index) -> Result<Look, String> {
+    let look = look.map_err(|error| error.to_string())?;
     let is_known = index.roots.get(path).is_some_and(|known| known.id.is_some() && known.marked);
-    match folder.stat(MARKER) {
-        Ok(None) if is_known => Err(format!("its marker {MARKER} is missing; is it mounted?")),
-        Ok(_) => Ok(folder),
-        Err(error) => Err(error.to_string()),
+    if is_known && !look.has_marker {
+        return Err(format!("its marker {MARKER} is missing; is it mounted?"));
     }
+    Ok(look)
 }
 
 fn tier_status(root: &CacheRoot<'_>, files: &[FileStatus], config: &crate::config::Config) -> TierStatus {
-    let space = root.folder.as_ref().and_then(|folder| folder.space().ok());
+    let space = root.look.as_ref().map(|look| look.space);
     let here = files.iter().map(|file| &file.cached.action).filter(|action| action.cache_root == root.map.cache);
     TierStatus {
         map: root.map.plex.clone(),

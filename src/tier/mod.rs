@@ -9,11 +9,10 @@ mod folder;
 pub mod host;
 mod mount;
 mod open_files;
+mod probe;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -30,8 +29,13 @@ pub use open_files::OpenFiles;
 /// The name of the file by which a root is known again.
 pub const MARKER: &str = ".plexcache-root";
 
-/// How long a root may take to answer: a dead network share never does.
+/// How long a run waits for the roots to answer: a disk that sleeps has to spin up, a dead network share
+/// never answers.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a look at the caches waits for them; they do not sleep, and whoever watches over the host
+/// (Nagios waits 10 s) wants to hear which one is dead.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
 
 /// One of the two sides of a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,6 +87,8 @@ pub struct Root {
     pub id: Option<String>,
     /// The history does not know it yet: it has to be recorded, and marked when it has no marker.
     pub is_new: bool,
+    /// Where `path` leads without links.
+    real: Utf8PathBuf,
 }
 
 /// The roots of one map.
@@ -187,7 +193,9 @@ impl Tiers {
         let mounts = Mounts::read().map_err(RootError::Mounts)?;
         let fstab = std::fs::read_to_string("/etc/fstab").unwrap_or_default();
         let opener = Opener { mounts: &mounts, fstab: &fstab, known, leniency };
-        let tiers = Self { maps: maps.iter().map(|map| opener.map(map)).collect::<Result<_, _>>()? };
+        let answers = ask_roots(maps)?;
+        let maps = maps.iter().zip(answers).map(|(map, answers)| opener.map(map, answers));
+        let tiers = Self { maps: maps.collect::<Result<_, _>>()? };
         tiers.check_overlaps()?;
         Ok(tiers)
     }
@@ -207,22 +215,17 @@ impl Tiers {
 
     /// No root may be another one, or lie in it, whatever the paths look like.
     fn check_overlaps(&self) -> Result<(), RootError> {
-        let mut seen: Vec<(&Root, Utf8PathBuf)> = Vec::new();
+        let mut seen: Vec<&Root> = Vec::new();
         for root in self.roots() {
-            let real = root.path.canonicalize_utf8().map_err(|source| RootError::Open {
-                tier: root.tier,
-                path: root.path.clone(),
-                source,
-            })?;
-            for (other, other_real) in &seen {
-                if real.starts_with(other_real) || other_real.starts_with(&real) {
+            for other in &seen {
+                if root.real.starts_with(&other.real) || other.real.starts_with(&root.real) {
                     return Err(RootError::Overlap { one: other.path.clone(), other: root.path.clone() });
                 }
             }
-            seen.push((root, real));
+            seen.push(root);
         }
         let mut ids = BTreeSet::new();
-        for (root, _) in &seen {
+        for root in seen {
             let stat = root.folder.stat_self().map_err(|source| RootError::Open {
                 tier: root.tier,
                 path: root.path.clone(),
@@ -245,20 +248,15 @@ struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    fn map(&self, map: &Map) -> Result<MapTiers, RootError> {
-        let paths = map.array_roots().map_err(|source| RootError::Open {
-            tier: Tier::Array,
-            path: map.array.first().cloned().unwrap_or_default(),
-            source,
-        })?;
+    fn map(&self, map: &Map, Answers { array: paths, cache }: Answers) -> Result<MapTiers, RootError> {
         if paths.is_empty() {
             return Err(RootError::NoArrayRoot(map.array.first().cloned().unwrap_or_default()));
         }
         self.check_vanished(map, &paths)?;
-        let cache = self.root(Tier::Cache, map.cache.clone())?;
+        let cache = self.root(Tier::Cache, map.cache.clone(), cache)?;
         let mut array = Vec::with_capacity(paths.len());
-        for path in paths {
-            let root = self.root(Tier::Array, path)?;
+        for (path, probed) in paths {
+            let root = self.root(Tier::Array, path, probed)?;
             if root.dev == cache.dev && !self.leniency.same_device {
                 return Err(RootError::SameDevice { array: root.path, cache: cache.path });
             }
@@ -275,7 +273,7 @@ impl Opener<'_> {
     }
 
     /// A pattern such as `/mnt/disk*/media` simply does not match a disk that is not mounted.
-    fn check_vanished(&self, map: &Map, found: &[Utf8PathBuf]) -> Result<(), RootError> {
+    fn check_vanished(&self, map: &Map, found: &[(Utf8PathBuf, io::Result<Probed>)]) -> Result<(), RootError> {
         if self.leniency.changed_roots {
             return Ok(());
         }
@@ -283,7 +281,8 @@ impl Opener<'_> {
             let glob = GlobBuilder::new(pattern.as_str()).literal_separator(true).build();
             let Ok(matcher) = glob.map(|glob| glob.compile_matcher()) else { continue };
             let gone = self.known.values().find(|known| {
-                known.tier == Tier::Array && matcher.is_match(&known.path) && !found.contains(&known.path)
+                let is_found = || found.iter().any(|(path, _)| *path == known.path);
+                known.tier == Tier::Array && matcher.is_match(&known.path) && !is_found()
             });
             if let Some(gone) = gone {
                 return Err(RootError::Vanished(gone.path.clone()));
@@ -292,10 +291,9 @@ impl Opener<'_> {
         Ok(())
     }
 
-    fn root(&self, tier: Tier, path: Utf8PathBuf) -> Result<Root, RootError> {
-        let Probed { folder, stat, marker, is_empty, is_mount_point } =
-            probe(path.clone()).map_err(|source| RootError::Open { tier, path: path.clone(), source })?;
-        let real = path.canonicalize_utf8().unwrap_or_else(|_| path.clone());
+    fn root(&self, tier: Tier, path: Utf8PathBuf, probed: io::Result<Probed>) -> Result<Root, RootError> {
+        let Probed { folder, stat, marker, is_empty, is_mount_point, real } =
+            probed.map_err(|source| RootError::Open { tier, path: path.clone(), source })?;
         let mount = self.mounts.of(&real).cloned().ok_or_else(|| RootError::Open {
             tier,
             path: path.clone(),
@@ -325,7 +323,7 @@ impl Opener<'_> {
                 true
             }
         };
-        Ok(Root { tier, path, folder, dev: stat.dev, mount, id: marker.map(|marker| marker.id), is_new })
+        Ok(Root { tier, path, folder, dev: stat.dev, mount, id: marker.map(|marker| marker.id), is_new, real })
     }
 
     /// A root that is taken for the first time must not look like a disk that is not mounted.
@@ -341,20 +339,58 @@ impl Opener<'_> {
 }
 
 /// What a root says of itself.
+#[derive(Debug)]
 struct Probed {
     folder: Folder,
     stat: Stat,
     marker: Option<Marker>,
     is_empty: bool,
     is_mount_point: bool,
+    real: Utf8PathBuf,
 }
 
-/// Asks a root on a thread of its own: a dead share would block this one for ever.
-fn probe(path: Utf8PathBuf) -> io::Result<Probed> {
-    let (answer, answered) = mpsc::channel();
-    thread::spawn(move || answer.send(probe_here(&path)));
-    answered.recv_timeout(ANSWER_WITHIN).unwrap_or_else(|_| {
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", ANSWER_WITHIN.as_secs())))
+/// What the roots of one map said, or why they did not.
+struct Answers {
+    array: Vec<(Utf8PathBuf, io::Result<Probed>)>,
+    cache: io::Result<Probed>,
+}
+
+/// Asks the roots of all maps at once.
+fn ask_roots(maps: &[Map]) -> Result<Vec<Answers>, RootError> {
+    // The folders in which a pattern is looked up may be dead, too.
+    let found = probe::ask_all(maps.to_vec(), ANSWER_WITHIN, |map| map.array_roots());
+    let found = maps.iter().zip(found).map(|(map, found)| {
+        let path = map.array.first().cloned().unwrap_or_default();
+        found.map_err(|source| RootError::Open { tier: Tier::Array, path, source })
+    });
+    let arrays = found.collect::<Result<Vec<_>, _>>()?;
+    let caches = maps.iter().map(|map| &map.cache);
+    let paths = arrays.iter().flatten().chain(caches).cloned();
+    let mut probed = probe::ask_all(paths, ANSWER_WITHIN, |path| probe_here(&path));
+    let caches = probed.split_off(probed.len() - maps.len());
+    let mut probed = probed.into_iter();
+    // In the order in which they were asked.
+    let answers = arrays.into_iter().zip(caches);
+    Ok(answers
+        .map(|(array, cache)| Answers { array: array.into_iter().zip(probed.by_ref()).collect(), cache })
+        .collect())
+}
+
+/// A cache root as somebody sees it who only looks.
+#[derive(Debug)]
+pub struct Look {
+    pub folder: Folder,
+    pub has_marker: bool,
+    pub space: Space,
+}
+
+/// Looks at cache roots, whatever state they are in; the answers are in their order. One that does not
+/// answer in time has failed.
+pub fn look(caches: impl IntoIterator<Item = Utf8PathBuf>) -> Vec<io::Result<Look>> {
+    probe::ask_all(caches, LOOK_WITHIN, |path| {
+        let folder = Folder::open_root(&path)?;
+        let (has_marker, space) = (folder.stat(MARKER)?.is_some(), folder.space()?);
+        Ok(Look { folder, has_marker, space })
     })
 }
 
@@ -368,7 +404,8 @@ fn probe_here(path: &Utf8Path) -> io::Result<Probed> {
     };
     let marker = read_marker(&folder)?;
     let is_empty = names.iter().all(|name| name == MARKER || name == "lost+found");
-    Ok(Probed { folder, stat, marker, is_empty, is_mount_point })
+    let real = path.canonicalize_utf8()?;
+    Ok(Probed { folder, stat, marker, is_empty, is_mount_point, real })
 }
 
 /// Reads the marker of a root. `None` when there is none.

@@ -6,6 +6,10 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, makedev, statx};
+use rustix::io::Errno;
 
 /// The open regular files, and who has them open.
 #[derive(Debug, Clone, Default)]
@@ -46,10 +50,8 @@ impl OpenFiles {
             if !is_path {
                 continue;
             }
-            if let Ok(stat) = fs::metadata(fd.path())
-                && stat.is_file()
-            {
-                self.by_id.entry((stat.dev(), stat.ino())).or_insert_with(|| describe(pid));
+            if let Some(id) = regular_file(&fd.path()) {
+                self.by_id.entry(id).or_insert_with(|| describe(pid));
             }
         }
     }
@@ -57,6 +59,24 @@ impl OpenFiles {
     /// Who has the file with this device and inode open: `pid 4711 (ffmpeg)`.
     pub fn holder(&self, dev: u64, ino: u64) -> Option<&str> {
         self.by_id.get(&(dev, ino)).map(String::as_str)
+    }
+}
+
+/// Device and inode of an open regular file. Its file system is not asked for fresh figures: files are
+/// open on all sorts of them, and a dead network share that has nothing to do with us would never answer.
+fn regular_file(fd: &Path) -> Option<(u64, u64)> {
+    let (follow, what) = (AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE | StatxFlags::INO);
+    match statx(CWD, fd, follow, what) {
+        Ok(stat) => {
+            let dev = makedev(stat.stx_dev_major, stat.stx_dev_minor);
+            FileType::from_raw_mode(stat.stx_mode.into()).is_file().then_some((dev, stat.stx_ino))
+        }
+        // Kernels before 4.11, and sandboxes.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let stat = fs::metadata(fd).ok().filter(fs::Metadata::is_file)?;
+            Some((stat.dev(), stat.ino()))
+        }
+        Err(_) => None,
     }
 }
 

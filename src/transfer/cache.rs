@@ -175,10 +175,10 @@ impl Transfer<'_> {
         let result = source.lease().and_then(|lease| {
             let still_good = || {
                 not_wanted_by_a_writer(lease.as_ref())?;
-                check_copy(cache, file, copy)
+                check_copy(job, copy)
             };
             match job.action.placement {
-                Placement::Copy => check_original(array, file, original),
+                Placement::Copy => check_original(array, file, original).and_then(|()| still_good()),
                 Placement::Hide => step_aside(array, file, kept, original, still_good),
                 Placement::Move => step_aside(array, file, old, original, still_good).and_then(|()| {
                     ops::unlink(array, old).during("removing the original")?;
@@ -345,8 +345,10 @@ fn check_original(array: &Folder, name: &str, original: &Stat) -> Attempt<()> {
     if now.as_ref() == Some(original) { Ok(()) } else { Err(changed()) }
 }
 
-fn check_copy(cache: &Folder, name: &str, copy: Fingerprint) -> Attempt<()> {
-    match cache.stat(name).during("looking at the copy again")? {
+/// Whether the copy is what was published, and where everybody else finds it: its folder may have been
+/// renamed meanwhile.
+fn check_copy(job: &Job, copy: Fingerprint) -> Attempt<()> {
+    match job.cache.folder.stat_below(&job.action.path).during("looking at the copy again")? {
         Some(stat) if stat.is_file() && stat.fingerprint() == copy => Ok(()),
         _ => Err(Trouble::Left(Why::Conflict, "somebody changed or removed the cached copy".to_owned())),
     }

@@ -229,9 +229,10 @@ fn drop_copy(job: &Job, array: &Folder, cache: &Folder, seen: &Seen) -> Attempt<
     ops::sync(array).during("making its name durable")?;
     ops::rename(cache, file, old).during("setting the copy aside")?;
     let moved = cache.stat(old).during("looking at the copy")?;
-    let named = array.stat(file).during("looking at the file on the array")?;
+    // Where everybody else finds it: its folder may have been renamed meanwhile.
+    let named = job.array.folder.stat_below(&job.action.path);
     let is_good = moved.is_some_and(|moved| moved.is_file() && moved.fingerprint() == goes.fingerprint())
-        && named.is_some_and(|named| named.is_file() && named.fingerprint() == stays.fingerprint())
+        && matches!(named, Ok(Some(named)) if named.is_file() && named.fingerprint() == stays.fingerprint())
         && not_wanted_by_a_writer(survivor_lease.as_ref()).is_ok()
         && not_wanted_by_a_writer(copy_lease.as_ref()).is_ok();
     if !is_good {

@@ -1,0 +1,61 @@
+//! Asking file systems that may never answer: a dead network share, a stopped FUSE daemon.
+//!
+//! Owns the deadline. Every question is put on a thread of its own and all of them at once, so that many
+//! disks that have to spin up take as long as one, and many dead ones do not add up. A thread that is
+//! stuck is left behind: the process ends without it.
+
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Puts all the questions and waits up to `within` for the answers, which are in the order of the
+/// questions. What is not answered by then has failed with [`io::ErrorKind::TimedOut`].
+pub(super) fn ask_all<Q, T>(
+    questions: impl IntoIterator<Item = Q>,
+    within: Duration,
+    ask: fn(Q) -> io::Result<T>,
+) -> Vec<io::Result<T>>
+where
+    Q: Send + 'static,
+    T: Send + 'static,
+{
+    let (answer, answered) = mpsc::channel();
+    let mut answers = Vec::new();
+    for (index, question) in questions.into_iter().enumerate() {
+        let answer = answer.clone();
+        // After the deadline nobody listens any more.
+        let started = thread::Builder::new().spawn(move || drop(answer.send((index, ask(question)))));
+        answers.push(Err(match started {
+            Ok(_) => io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", within.as_secs())),
+            Err(error) => error,
+        }));
+    }
+    // The channel closes with the last thread that can still answer.
+    drop(answer);
+    let deadline = Instant::now() + within;
+    while let Ok((index, said)) = answered.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        answers[index] = said;
+    }
+    answers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_never_answers_has_failed_and_keeps_nobody_else_waiting() {
+        let ask = |who: u32| match who {
+            0 | 1 => loop {
+                thread::park();
+            },
+            2 => Err(io::Error::other("no")),
+            who => Ok(who * 2),
+        };
+        let answers = ask_all([3, 0, 2, 1, 4], Duration::from_millis(300), ask);
+        let kinds: Vec<_> = answers.into_iter().map(|said| said.map_err(|error| error.kind())).collect();
+        let silent = Err(io::ErrorKind::TimedOut);
+        assert_eq!(kinds, [Ok(6), silent, Err(io::ErrorKind::Other), silent, Ok(8)]);
+    }
+}
