@@ -19,7 +19,7 @@ examples = $(wildcard examples/config.toml examples/crontab examples/unraid-user
 # Where each page goes: man/plexcache.toml.5 -> man5/plexcache.toml.5
 page_to  = man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 
-.PHONY: help check build static test-fs test-faults demo docs install uninstall
+.PHONY: help check build static test-fs test-faults test-mutants demo docs install uninstall
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,9 @@ test-fs: ## tests on real file systems and mounts; needs root
 
 test-faults: ## tests that kill and fail at every changing call, none left out (cargo test takes a stride of them)
 	PLEXCACHE_FAULT_STRIDE=1 cargo test --locked --test faults
+
+test-mutants: ## breaks the product on purpose, one rule at a time, and sees whether a test notices
+	tests/mutants/run
 
 demo: ## the main job, shown on a throw-away library with a stand-in Plex
 	cargo run --release --locked --example demo

@@ -12,13 +12,14 @@
 //! | somebody else | the file is replaced between two calls, with and without a kill soon after | [`kill`] |
 //! | a writer | the file is opened for writing between two calls, and written to later | [`kill`] |
 //! | error | EIO, ENOSPC, EACCES, EROFS once at every call, and from there on | [`errors`] |
+//! | power cut | the order of effects, syncs and records: nothing is relied on before it is durable | [`durability`] |
 //! | full state disk | no media file is touched after the first write to the history that fails | [`errors`] |
 //!
 //! Each in every placement. What must hold after the fault, after each of the two runs that follow, and
 //! when all is evicted at the end, is in [`world`].
 //!
 //! `PLEXCACHE_FAULT_STRIDE=1` tries every call; without it every few calls are tried, so that an ordinary
-//! `cargo test` stays short. Power cuts are not simulated here: for that the order of syncs counts.
+//! `cargo test` stays short.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as it does, by a panic")]
 #![allow(clippy::disallowed_methods, reason = "a test lays out its own files")]
@@ -27,10 +28,14 @@
 
 mod util;
 
+#[path = "faults/durability.rs"]
+mod durability;
 #[path = "faults/errors.rs"]
 mod errors;
 #[path = "faults/kill.rs"]
 mod kill;
+#[path = "faults/order.rs"]
+mod order;
 #[path = "faults/stepper.rs"]
 mod stepper;
 #[path = "faults/world.rs"]

@@ -62,6 +62,8 @@ impl Journal {
         let mut file = File::from(file);
         sync_dir(state.path()).map_err(|e| io("sync the folder of")(e, &path))?;
         let torn = set_torn_tail_aside(state, &mut file).map_err(|e| io("mend the end of")(e, &path))?;
+        // A killed run may have written its last records and not synced them. Whoever reads them acts on them.
+        file.sync_data().map_err(|e| io("sync")(e, &path))?;
         let end = file.metadata().map_err(|e| io("look at")(e, &path))?.len();
         let mut journal = Self { path, file, end, broken: false };
         journal.keep_slack().map_err(|source| HistoryError::Io {

@@ -418,3 +418,26 @@ fn read_marker(folder: &Folder) -> io::Result<Option<Marker>> {
         .map_err(|error| io::Error::other(format!("{MARKER} is damaged: {error}")))?;
     Ok(Some(marker))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test lays out its own tree")]
+    fn a_new_root_where_fstab_promises_a_mount_that_is_not_there_is_refused() {
+        let tree = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(tree.path()).unwrap().canonicalize_utf8().unwrap();
+        std::fs::write(root.join("film.mkv"), "not empty").unwrap();
+        let (mounts, known) = (Mounts::read().unwrap(), BTreeMap::new());
+        let open = |fstab: &str, tier| {
+            let opener = Opener { mounts: &mounts, fstab, known: &known, leniency: Leniency::default() };
+            opener.root(tier, root.clone(), probe_here(&root))
+        };
+        for tier in [Tier::Array, Tier::Cache] {
+            let fstab = format!("/dev/sdz1 {root} xfs defaults 0 0\n");
+            assert!(matches!(open(&fstab, tier), Err(RootError::NotMounted { .. })), "{tier:?}");
+            assert!(open("", tier).is_ok(), "{tier:?}");
+        }
+    }
+}

@@ -1,7 +1,9 @@
 //! Which files are open on this host, by device and inode over `/proc/*/fd`.
 //!
 //! Needs root (or `CAP_SYS_PTRACE`) to see other users' processes, and does not see into containers
-//! that hide theirs; so it can only ever add a reason to leave a file alone.
+//! that hide theirs; so it can only ever add a reason to leave a file alone. No file system is asked
+//! anything: a dead share or a stuck FUSE server that some other process has a file of open must not
+//! stop a run.
 
 use std::collections::HashMap;
 use std::fs;

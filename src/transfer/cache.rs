@@ -117,6 +117,8 @@ impl Transfer<'_> {
                 for name in [part, old] {
                     remove_own(to, name, &target).during("removing the temporary file")?;
                 }
+                // Once the outcome is on record nobody would look for it again.
+                ops::sync(to).during("making its removal durable")?;
                 return Err(trouble);
             }
         };
@@ -388,6 +390,7 @@ fn put_link(job: &Job, array: &Folder, original: &Stat, still_good: impl Fn() ->
     ops::sync(array).during("making the link durable")?;
     if let Err(error) = ops::exchange(array, link, file) {
         ops::unlink(array, link).during("removing the link")?;
+        ops::sync(array).during("making the removal of the link durable")?;
         return Err(Trouble::Failed(format!("exchanging the original for its link: {error}")));
     }
     let out = array.stat(link).during("looking at the original")?;

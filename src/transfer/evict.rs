@@ -4,7 +4,7 @@
 //! same code serves the first attempt and the settling after a crash. The copy is removed last, after
 //! the array's file was made durable and both were found by name to be what they should be.
 
-use super::cache::{Place, Source, copy_trouble, is_our_link, not_wanted_by_a_writer, open_to_copy};
+use super::cache::{Place, copy_trouble, is_our_link, not_wanted_by_a_writer, open_to_copy};
 use super::decide::{ArrayName, CacheName, KeptName, Way, evict_way};
 use super::engine::sys::is_opened_by_others;
 use super::engine::{Watch, same_contents};
@@ -43,7 +43,12 @@ impl Transfer<'_> {
         match (way, array_folder, cache_folder) {
             (Way::Leave(why), ..) => return Err(Trouble::Left(Why::Conflict, why.to_owned())),
             (Way::Vanished, ..) => finished.note = Some("neither tier has it any more".to_owned()),
-            (Way::Forget, ..) => finished.note = Some("the cached copy was gone already".to_owned()),
+            (Way::Forget, array, _) => {
+                if let Some(array) = array.filter(|_| seen.kept == KeptName::Original) {
+                    drop_kept_twin(job, array, watch)?;
+                }
+                finished.note = Some("the cached copy was gone already".to_owned());
+            }
             (Way::Restore | Way::CopyBack, ..) if self.is_elsewhere(job)? => {
                 let detail = "another disk of the array has a file of that name, which this one would hide";
                 return Err(Trouble::Left(Why::Conflict, detail.to_owned()));
@@ -190,11 +195,25 @@ fn look(job: &Job, array: Option<&Folder>, cache: Option<&Folder>, published: Op
 }
 
 fn equal(job: &Job, array: &Folder, cache: &Folder, watch: &mut Watch<'_>) -> Attempt<bool> {
-    let Source { file: one, .. } = open_to_copy(array, &job.names.file, None)?;
-    let Source { file: other, .. } = open_to_copy(cache, &job.names.file, None)?;
-    let sizes =
-        (Stat::of_file(&one).during("looking at it")?.size, Stat::of_file(&other).during("looking at it")?.size);
-    Ok(sizes.0 == sizes.1 && same_contents(&one, &other, watch).map_err(copy_trouble)?)
+    are_equal((array, &job.names.file), (cache, &job.names.file), watch)
+}
+
+fn are_equal(one: (&Folder, &str), other: (&Folder, &str), watch: &mut Watch<'_>) -> Attempt<bool> {
+    let (one, other) = (open_to_copy(one.0, one.1, None)?, open_to_copy(other.0, other.1, None)?);
+    Ok(one.stat.size == other.stat.size && same_contents(&one.file, &other.file, watch).map_err(copy_trouble)?)
+}
+
+/// The mover has taken the copy to the array, beside the original that was kept: one of them is enough.
+/// Where they differ both stay.
+fn drop_kept_twin(job: &Job, array: &Folder, watch: &mut Watch<'_>) -> Attempt<()> {
+    let (file, kept) = (&job.names.file, &job.names.kept);
+    if !are_equal((array, file), (array, kept), watch)? {
+        return Ok(());
+    }
+    make_durable(&open_to_copy(array, file, None)?.file).during("making the file on the array durable")?;
+    ops::sync(array).during("making its name durable")?;
+    ops::unlink(array, kept).during("removing the kept original")?;
+    ops::sync(array).during("making its removal durable")
 }
 
 /// Gives the kept original its name back.

@@ -186,7 +186,10 @@ impl<'a> Transfer<'a> {
                         Err(source) => return Err(MarkError::mark(root, source)),
                     }
                 } else if was_cut_short {
-                    ops::unlink(&root.folder, NEW_MARKER).map_err(|source| MarkError::mark(root, source))?;
+                    // The marker is there, but perhaps not on disk yet.
+                    ops::unlink(&root.folder, NEW_MARKER)
+                        .and_then(|()| ops::sync(&root.folder))
+                        .map_err(|source| MarkError::mark(root, source))?;
                 }
                 known.marked = true;
                 self.history.record(Event::Root(known))?;

@@ -26,6 +26,7 @@ impl Transfer<'_> {
     ) -> Attempt<Finished> {
         let array = Workplace::open_if_there(job.array, &job.action.path).during("opening the folder on the array")?;
         let cache = Workplace::open_if_there(job.cache, &job.action.path).during("opening the folder on the cache")?;
+        make_names_durable([&array, &cache])?;
         finish_renames(job, array.as_ref(), cache.as_ref())?;
         remove_half_made(job, job.cache)?;
         match (&array, &cache) {
@@ -121,6 +122,7 @@ impl Transfer<'_> {
         let Names { file, kept, part, .. } = &job.names;
         let array = Workplace::open_if_there(job.array, &job.action.path).during("opening the folder on the array")?;
         let cache = Workplace::open_if_there(job.cache, &job.action.path).during("opening the folder on the cache")?;
+        make_names_durable([&array, &cache])?;
         finish_renames(job, array.as_ref(), cache.as_ref())?;
         remove_half_made(job, job.array)?;
         if let Some(Workplace { folder: cache, .. }) = &cache {
@@ -129,6 +131,7 @@ impl Transfer<'_> {
         if let Some(Workplace { folder: array, .. }) = &array {
             remove_part(array, part)?;
             settle_replaced(job, array, cache.as_ref().map(|cache| &cache.folder), published, watch)?;
+            give_back_what_was_exchanged(job, array)?;
             let restored = array.stat(file).during("looking at the original")?.is_some_and(|stat| stat.is_file());
             if restored && is_our_link(job, array, kept)? {
                 ops::unlink(array, kept).during("removing the link")?;
@@ -224,6 +227,18 @@ fn undecided(error: CopyError) -> Trouble {
     }
 }
 
+/// What the interrupted run did last may not be on disk yet, and what is found done is not done again.
+fn make_names_durable(places: [&Option<Workplace>; 2]) -> Attempt<()> {
+    for Workplace { folder, .. } in places.into_iter().flatten() {
+        match ops::sync(folder) {
+            // On an array that is shared read-only nothing can be waiting to be written.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EINVAL)) => {}
+            result => result.during("making the names durable")?,
+        }
+    }
+    Ok(())
+}
+
 /// Where renaming took a link and an unlink (see [`ops::rename`]), a crash between them leaves both
 /// names; the second one goes.
 fn finish_renames(job: &Job, array: Option<&Workplace>, cache: Option<&Workplace>) -> Attempt<()> {
@@ -256,6 +271,23 @@ fn remove_half_made(job: &Job, at: &Root) -> Attempt<()> {
     for above in half_made_in(job, at).during("looking for an unfinished folder")? {
         let removed = ops::remove_empty_folder(&above.folder, &job.names.part);
         removed.and_then(|_| ops::sync(&above.folder)).during("removing an unfinished folder")?;
+    }
+    Ok(())
+}
+
+/// Somebody replaced the link just before the original was exchanged for it, and the crash came before
+/// they were exchanged back: what is newer belongs under the name.
+fn give_back_what_was_exchanged(job: &Job, array: &Folder) -> Attempt<()> {
+    let Names { file, kept, .. } = &job.names;
+    if job.action.placement != Placement::Symlink {
+        return Ok(());
+    }
+    let named = array.stat(file).during("looking at the original")?;
+    let newer = array.stat(kept).during("looking at the kept original")?;
+    let is_newer = newer.is_some_and(|newer| newer.is_file() && Some(newer.fingerprint()) != job.action.array);
+    if is_newer && is_file_like(named.as_ref(), job.action.array) {
+        ops::exchange(array, kept, file).during("exchanging them back")?;
+        ops::sync(array).during("making the names durable")?;
     }
     Ok(())
 }

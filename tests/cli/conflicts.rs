@@ -92,6 +92,8 @@ fn a_file_that_is_replaced_while_it_is_copied_stays_the_new_one() {
         let bytes = replace_original(&env, &media);
         let run = Run::from(run.wait_with_output().unwrap()).expect(3);
         assert_eq!(run.why_left()[&media], "changed", "{placement}");
+        let published = env.history().iter().filter(|record| record["event"] == "published").count();
+        assert_eq!(published, 0, "{placement}: what is older than the original is no copy of it");
         assert_nothing_is_left_but_the_original(&env, &media, &bytes, placement);
     }
 }

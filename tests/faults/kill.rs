@@ -25,7 +25,7 @@ fn happens(_: &Call) -> Fate {
 
 /// As NFS and FUSE do it: renaming without replacing is not known there. Exchanging is.
 fn without_noreplace(call: &Call) -> Fate {
-    let is_refused = call.flags & u64::from(libc::RENAME_NOREPLACE) != 0;
+    let is_refused = call.name == "renameat2" && call.flags & u64::from(libc::RENAME_NOREPLACE) != 0;
     if is_refused { Fate::Fails(libc::EINVAL) } else { Fate::Happens }
 }
 

@@ -64,8 +64,12 @@ pub struct Call {
     pub place: String,
     /// The names, as far as there are any.
     pub names: String,
-    /// Flags of renameat2.
+    /// Flags of renameat2, openat and open.
     pub flags: u64,
+    /// The file, or all that is named; below the world, where it is below it.
+    pub paths: Vec<String>,
+    /// What is written to a file of the state.
+    pub text: String,
 }
 
 /// What becomes of a call.
@@ -161,18 +165,39 @@ impl Call {
         }
         let of_fd = |fd: u64| fs::read_link(format!("/proc/{pid}/fd/{}", fd as u32)).unwrap_or_default();
         let text = |at: usize| text(pid, arguments[at]);
-        let (place, names) = match *name {
-            _ if *descriptor >= 0 => (of_fd(arguments[usize::try_from(*descriptor).unwrap()]), String::new()),
-            "openat" | "unlinkat" | "mkdirat" | "fchmodat" => (of_fd(arguments[0]), text(1)),
-            "renameat" | "renameat2" | "linkat" => (of_fd(arguments[0]), format!("{} -> {}", text(1), text(3))),
-            "symlinkat" => (of_fd(arguments[1]), format!("{} -> {}", text(2), text(0))),
-            _ => (PathBuf::new(), text(0)),
+        // Joining keeps an absolute name as it is.
+        let below = |fd: usize, name: usize| of_fd(arguments[fd]).join(text(name));
+        let (paths, names) = match *name {
+            _ if *descriptor >= 0 => (vec![of_fd(arguments[usize::try_from(*descriptor).unwrap()])], String::new()),
+            "openat" | "unlinkat" | "mkdirat" | "fchmodat" => (vec![below(0, 1)], text(1)),
+            "renameat" | "renameat2" | "linkat" => {
+                (vec![below(0, 1), below(2, 3)], format!("{} -> {}", text(1), text(3)))
+            }
+            "symlinkat" => (vec![below(1, 2)], format!("{} -> {}", text(2), text(0))),
+            "rename" | "link" => (vec![text(0).into(), text(1).into()], text(0)),
+            "symlink" => (vec![text(1).into()], text(1)),
+            _ => (vec![text(0).into()], text(0)),
         };
-        // An absolute name stands for itself.
-        let place = if names.starts_with('/') { PathBuf::from(names.split(' ').next()?) } else { place };
+        let is_relative = !names.is_empty() && !names.starts_with('/');
+        let place = if is_relative { paths[0].parent()? } else { &paths[0] };
         let place = place.strip_prefix(world).ok()?.to_str()?.to_owned();
         let is_ours = ["disk1", "disk2", "cache", "state"].iter().any(|root| place.starts_with(root));
-        is_ours.then(|| Self { name, place, names, flags: if *name == "renameat2" { arguments[4] } else { 0 } })
+        let flags = match *name {
+            "renameat2" => arguments[4],
+            "open" | "openat" => opened,
+            _ => 0,
+        };
+        let is_told = *name == "write" && place.starts_with("state");
+        let text = if is_told { bytes(pid, arguments[1], arguments[2]) } else { Vec::new() };
+        let below = |path: &PathBuf| path.strip_prefix(world).unwrap_or(path).to_string_lossy().into_owned();
+        is_ours.then(|| Self {
+            name,
+            place,
+            names,
+            flags,
+            paths: paths.iter().map(below).collect(),
+            text: String::from_utf8_lossy(&text).into_owned(),
+        })
     }
 
     pub fn is_on_media(&self) -> bool {
@@ -206,10 +231,16 @@ fn ptrace(request: libc::c_uint, pid: c_int, data: usize) {
 
 /// The text at an address of a stopped process.
 fn text(pid: c_int, address: u64) -> String {
-    let mut bytes = vec![0; 4096];
+    let bytes = bytes(pid, address, 4096);
+    CStr::from_bytes_until_nul(&bytes).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// At most so many bytes at an address of a stopped process.
+fn bytes(pid: c_int, address: u64, length: u64) -> Vec<u8> {
+    let mut bytes = vec![0; length as usize];
     let length = fs::File::open(format!("/proc/{pid}/mem")).and_then(|memory| memory.read_at(&mut bytes, address));
     bytes.truncate(length.unwrap_or(0));
-    CStr::from_bytes_until_nul(&bytes).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+    bytes
 }
 
 /// Stops at the chosen calls and lets all others through.

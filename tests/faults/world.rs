@@ -119,6 +119,25 @@ impl World {
         }
     }
 
+    /// What was done to it.
+    pub fn story(&self) -> &str {
+        &self.story
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> PathBuf {
+        self.env.path("")
+    }
+
+    /// The names of all that is on the disks, below the world.
+    pub fn names(&self) -> Vec<(String, Entry)> {
+        let names = |below: &'static str| {
+            let entries = self.env.snapshot(below).entries.into_iter();
+            entries.map(move |(name, entry)| (format!("{below}/{name}"), entry))
+        };
+        ["disk1", "disk2", "cache"].into_iter().flat_map(names).collect()
+    }
+
     pub fn output(&self) -> String {
         fs::read_to_string(self.env.path("output")).unwrap_or_default()
     }
