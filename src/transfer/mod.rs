@@ -32,10 +32,9 @@ pub const KEPT: &str = ".plexcached";
 /// What the marker of a root is called until it is whole.
 const NEW_MARKER: &str = ".plexcache-root.new";
 
-/// Whether a disk has room for `size` bytes and for the file system's own needs beside them. Never more
-/// than the planner leaves free, or it would plan what is then refused.
+/// Whether a disk has room for `size` bytes, and for the file system's own needs beside them.
 fn has_room(space: Space, size: u64) -> bool {
-    space.free >= size.saturating_add((16 << 20).min(space.total / 100))
+    space.free >= size.saturating_add(16 << 20)
 }
 
 /// How to move files.
