@@ -19,7 +19,7 @@ examples = $(wildcard examples/config.toml examples/crontab examples/unraid-user
 # Where each page goes: man/plexcache.toml.5 -> man5/plexcache.toml.5
 page_to  = man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 
-.PHONY: help check build static test-fs test-faults test-mutants demo docs install uninstall
+.PHONY: help check build static test-fs test-faults test-mutants fuzz fuzz-short demo docs install uninstall
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,27 @@ test-faults: ## tests that kill and fail at every changing call, none left out (
 
 test-mutants: ## breaks the product on purpose, one rule at a time, and sees whether a test notices
 	tests/mutants/run
+
+# Coverage for libFuzzer on the stable toolchain; needs a C++ compiler. What is found stays in fuzz/artifacts.
+fuzzers    = plex_answer config history paths
+fuzz_flags = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Ccodegen-units=1 --cfg fuzzing
+fuzz_host  = $(shell rustc -vV | sed -n 's/^host: //p')
+fuzz_built = $(or $(CARGO_TARGET_DIR),fuzz/target)/$(fuzz_host)/debug
+SECONDS    = 300
+
+fuzz: ## feeds the parsers what a fuzzer thinks of: make fuzz SECONDS=3600, so long for each
+	RUSTFLAGS="$(fuzz_flags)" cargo build --locked --manifest-path fuzz/Cargo.toml --target $(fuzz_host)
+	for name in $(fuzzers); do \
+		mkdir -p fuzz/corpus/$$name fuzz/artifacts && \
+		$(fuzz_built)/$$name -max_total_time=$(SECONDS) -max_len=16384 -timeout=10 -rss_limit_mb=1024 \
+			-verbosity=0 -print_final_stats=1 -artifact_prefix=fuzz/artifacts/$$name- \
+			fuzz/corpus/$$name fuzz/seeds/$$name || exit 1; \
+	done
+
+fuzz-short: ## the same for 20 seconds each
+	$(MAKE) fuzz SECONDS=20
 
 demo: ## the main job, shown on a throw-away library with a stand-in Plex
 	cargo run --release --locked --example demo

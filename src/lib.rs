@@ -18,6 +18,9 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod exit;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod history;
 pub mod logging;
 pub mod paths;

@@ -144,8 +144,14 @@ impl StateDir {
 /// Replaces the file at `path` in one step: whoever reads it sees the whole old or the whole new one.
 pub fn replace_file(path: &Utf8Path, mode: Mode, contents: &[u8]) -> io::Result<()> {
     let new = Utf8PathBuf::from(format!("{path}.new"));
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let mut file = File::from(fs::openat(CWD, new.as_std_path(), flags, mode)?);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let create = || fs::openat(CWD, new.as_std_path(), flags, mode);
+    let file = create().or_else(|error| match error {
+        // What a crash left. It may be a link by now: it is taken away, never written to.
+        Errno::EXIST => fs::unlinkat(CWD, new.as_std_path(), AtFlags::empty()).and_then(|()| create()),
+        error => Err(error),
+    });
+    let mut file = File::from(file?);
     file.write_all(contents)?;
     file.sync_all()?;
     fs::renameat(CWD, new.as_std_path(), CWD, path.as_std_path())?;
@@ -161,9 +167,16 @@ pub(crate) fn sync_dir(path: &Utf8Path) -> io::Result<()> {
     Ok(fs::fsync(fs::openat(CWD, path.as_std_path(), flags, Mode::empty())?)?)
 }
 
+/// Opens a file of the state for reading. What is no file is refused: a pipe would never answer.
+pub(crate) fn open_file(path: &Utf8Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(fs::openat(CWD, path.as_std_path(), flags, Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
 fn read_bounded(path: &Utf8Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    File::open(path)?.take(MAX_FILE).read_to_end(&mut text)?;
+    open_file(path)?.take(MAX_FILE).read_to_end(&mut text)?;
     Ok(text)
 }
 

@@ -15,6 +15,8 @@ mod conflicts;
 mod dry_run;
 #[path = "cli/eviction.rs"]
 mod eviction;
+#[path = "cli/hostile.rs"]
+mod hostile;
 #[path = "cli/interruption.rs"]
 mod interruption;
 #[path = "cli/limits.rs"]

@@ -101,8 +101,8 @@ fn stats(runs: &[Run]) -> Stats {
                 (Outcome::Skipped, _) => {}
             }
             if ended.bytes > 0 {
-                stats.copied_bytes += ended.bytes;
-                stats.copy_ms += ended.duration_ms;
+                stats.copied_bytes = stats.copied_bytes.saturating_add(ended.bytes);
+                stats.copy_ms = stats.copy_ms.saturating_add(ended.duration_ms);
             }
         }
     }

@@ -542,13 +542,13 @@ fn pool_lines(
 ) -> Vec<PoolLine> {
     let line = |pool: &Pool| {
         let is_here = |root: &Utf8PathBuf| pool.cache_roots.contains(root);
-        let owned: u64 =
-            cached.values().map(|file| &file.cached.action).filter(|a| is_here(&a.cache_root)).map(|a| a.size).sum();
-        let (mut more, mut less) = (0, 0);
+        let here = cached.values().map(|file| &file.cached.action).filter(|a| is_here(&a.cache_root));
+        let owned = here.fold(0_u64, |sum, action| sum.saturating_add(action.size));
+        let (mut more, mut less) = (0_u64, 0_u64);
         for action in plan.actions.iter().filter(|action| is_here(&action.cache_root)) {
             match action.kind {
-                Kind::Cache => more += action.size,
-                Kind::Evict => less += action.size,
+                Kind::Cache => more = more.saturating_add(action.size),
+                Kind::Evict => less = less.saturating_add(action.size),
             }
         }
         PoolLine {
@@ -556,7 +556,7 @@ fn pool_lines(
             total: pool.total,
             free: pool.free,
             owned,
-            owned_after: (owned + more).saturating_sub(less),
+            owned_after: owned.saturating_add(more).saturating_sub(less),
             limit: pool.max_size,
         }
     };
@@ -606,6 +606,7 @@ fn history_trouble(error: &HistoryError) -> Failure {
             (Exit::Permission, STATE_DENIED)
         }
         HistoryError::Io { .. } | HistoryError::Closed(_) => (Exit::Error, STATE_UNWRITABLE),
+        HistoryError::NoNumber(_) => (Exit::Error, "put the history aside to begin a new one; nothing was changed"),
     };
     Failure::new(exit, error.to_string(), Some(hint))
 }

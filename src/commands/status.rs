@@ -158,7 +158,7 @@ fn tier_status(root: &CacheRoot<'_>, files: &[FileStatus], config: &crate::confi
         cache_root: root.map.cache.clone(),
         total: space.map(|space| space.total),
         free: space.map(|space| space.free),
-        owned: here.map(|action| action.size).sum(),
+        owned: here.fold(0, |sum: u64, action| sum.saturating_add(action.size)),
         limit: space.map(|space| config.limits.max_size.of(space.total)),
     }
 }

@@ -8,6 +8,8 @@
 mod env;
 mod file;
 mod globs;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod map;
 mod sections;
 mod token;

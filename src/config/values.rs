@@ -317,8 +317,13 @@ pub(super) fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, 
     if good && rest != Some("") {
         return Ok(text.trim_end_matches('/').to_owned());
     }
-    let shown = text.split(['?', '#']).next().unwrap_or_default();
-    let shown = shown.rsplit_once('@').map_or(shown, |(_, host)| host);
+    // A password may hold `?` and `#`, so what follows the first of them is no host for certain.
+    let cut = text.find(['?', '#']).unwrap_or(text.len());
+    let shown = match text[..cut].rsplit_once('@') {
+        Some((_, host)) => host,
+        None if text[cut..].contains('@') => "something else (not shown)",
+        None => &text[..cut],
+    };
     Err(D::Error::invalid_value(Unexpected::Str(shown), &URL))
 }
 

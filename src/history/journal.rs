@@ -14,7 +14,7 @@ use rustix::fs::{self, CWD, FallocateFlags, OFlags};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::record::Record;
-use crate::state::{PRIVATE, StateDir, sync_dir};
+use crate::state::{PRIVATE, StateDir, open_file, sync_dir};
 
 /// A line longer than this was not written by us. Bytes.
 const MAX_LINE: u64 = 1 << 20;
@@ -31,6 +31,8 @@ pub enum HistoryError {
     Io { op: &'static str, path: Utf8PathBuf, source: io::Error },
     #[error("{0} could not be written earlier in this run")]
     Closed(Utf8PathBuf),
+    #[error("{0} has a run of the highest number there is; no run can follow it")]
+    NoNumber(Utf8PathBuf),
 }
 
 /// A place in the file up to which it has been read: the offset after a line, and the hash of that
@@ -60,6 +62,9 @@ impl Journal {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = fs::openat(CWD, path.as_std_path(), flags, PRIVATE).map_err(|e| io("open")(e.into(), &path))?;
         let mut file = File::from(file);
+        if !file.metadata().map_err(|e| io("look at")(e, &path))?.is_file() {
+            return Err(io("open")(io::Error::other("it is not a regular file"), &path));
+        }
         sync_dir(state.path()).map_err(|e| io("sync the folder of")(e, &path))?;
         let torn = set_torn_tail_aside(state, &mut file).map_err(|e| io("mend the end of")(e, &path))?;
         // A killed run may have written its last records and not synced them. Whoever reads them acts on them.
@@ -88,6 +93,11 @@ impl Journal {
             last = text.len();
             serde_json::to_writer(&mut text, record).expect("a record is made of texts and numbers only");
             text.push(b'\n');
+            if (text.len() - last) as u64 > MAX_LINE {
+                // Nobody could read it again.
+                let source = io::Error::other(format!("a record of more than {MAX_LINE} bytes"));
+                return Err(HistoryError::Io { op: "write", path: self.path.clone(), source });
+            }
         }
         let mark = Mark {
             offset: self.end + text.len() as u64,
@@ -155,7 +165,7 @@ fn set_torn_tail_aside(state: &StateDir, file: &mut File) -> io::Result<u64> {
 pub(super) fn read(state: &StateDir, from: Mark, mut each: impl FnMut(Record)) -> Result<Option<Mark>, HistoryError> {
     let path = state.file("history.jsonl");
     let io = |source| HistoryError::Io { op: "read", path: path.clone(), source };
-    let mut file = match File::open(&path) {
+    let mut file = match open_file(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok((from == Mark::default()).then_some(from));
@@ -192,5 +202,5 @@ fn stands_at(file: &File, mark: Mark) -> io::Result<bool> {
     }
     let mut line = vec![0; usize::try_from(length).expect("at most a line")];
     file.read_exact_at(&mut line, mark.line_start)?;
-    Ok(xxh3_64(&line) == mark.hash)
+    Ok(line.ends_with(b"\n") && xxh3_64(&line) == mark.hash)
 }

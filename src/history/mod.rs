@@ -4,6 +4,8 @@
 //! every change rests on this module: an intent is on disk before a file is touched, an outcome only
 //! after the effect is durable. When a record cannot be written, nothing more is changed.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod index;
 mod journal;
 pub mod record;
@@ -30,7 +32,9 @@ const INDEX: &str = "index.json";
 /// # Errors
 /// The history is damaged or cannot be read.
 pub fn load(state: &StateDir) -> Result<Index, HistoryError> {
-    let mut index = state.read::<Saved>(INDEX).and_then(Saved::restore).unwrap_or_default();
+    // One that covers nothing of the history has nothing to tell.
+    let saved = state.read::<Saved>(INDEX).and_then(Saved::restore).filter(|index| index.mark.offset > 0);
+    let mut index = saved.unwrap_or_default();
     let mark = index.mark;
     if let Some(end) = journal::read(state, mark, |record| index.apply(&record))? {
         index.mark = end;
@@ -73,6 +77,10 @@ impl History {
         let (journal, torn) = Journal::open(state)?;
         let index = load(state)?;
         let run = index.next_run.max(1);
+        if run == u64::MAX {
+            // Saturated: a second run of that number would hide the first.
+            return Err(HistoryError::NoNumber(state.file("history.jsonl")));
+        }
         Ok(Self { state: state.clone(), journal, index, run, start: Some(Event::RunStarted(start)), torn })
     }
 

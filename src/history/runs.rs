@@ -68,9 +68,21 @@ impl Run {
 pub fn runs(state: &StateDir) -> Result<Vec<Run>, HistoryError> {
     let mut runs = BTreeMap::new();
     read_all(state, |record| fold(&mut runs, record))?;
+    Ok(finish(runs))
+}
+
+fn finish(runs: BTreeMap<u64, Run>) -> Vec<Run> {
     let mut runs: Vec<Run> = runs.into_values().collect();
     mark_undone(&mut runs);
-    Ok(runs)
+    runs
+}
+
+/// The runs that `records` amount to.
+#[cfg(any(test, fuzzing))]
+pub(super) fn folded(records: impl IntoIterator<Item = Record>) -> Vec<Run> {
+    let mut runs = BTreeMap::new();
+    records.into_iter().for_each(|record| fold(&mut runs, record));
+    finish(runs)
 }
 
 fn fold(runs: &mut BTreeMap<u64, Run>, record: Record) {

@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 /// The keys under which rows come: by class of element in some versions, and all alike in the oldest.
 const ROW_KEYS: [&str; 5] = ["Metadata", "Video", "Track", "Directory", "_children"];
 
+/// The longest id that is believed, in bytes. Those of Plex are numbers, or hexadecimal of 24 to 40 digits.
+const MAX_ID: usize = 255;
+
 /// Why an answer has no container.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Undecodable {
@@ -118,7 +121,7 @@ impl<'a> Row<'a> {
     /// An opaque id, from a text or a whole number.
     pub(super) fn id(self, key: &str) -> Option<String> {
         match self.0.get(key)? {
-            Value::String(text) => Some(text.trim().to_owned()).filter(|id| !id.is_empty()),
+            Value::String(text) => Some(text.trim()).filter(|id| (1..=MAX_ID).contains(&id.len())).map(str::to_owned),
             Value::Number(_) => self.int(key).map(|id| id.to_string()),
             _ => None,
         }

@@ -57,6 +57,7 @@ impl Ask<'_> {
             total = answer.total;
             let library = answer.container.library_id().or_else(|| self.library.map(str::to_owned));
             let rows = answer.container.rows();
+            listing.problems.extend(lost_rows(&self.path, &answer.container));
             let (here, mut again) = (rows.len() as u64, 0);
             for item in listing.read(&self.path, &rows, library.as_deref()) {
                 if let Some(&seen) = page_of.get(&item.rating_key) {
@@ -105,7 +106,7 @@ impl Listing {
     /// It says it has rows and holds none.
     pub(super) fn of(path: &str, container: &Container) -> Result<Self, PlexError> {
         lacks_nothing(path, container, None)?;
-        let mut listing = Self::default();
+        let mut listing = Self { items: Vec::new(), problems: lost_rows(path, container).into_iter().collect() };
         listing.items = listing.read(path, &container.rows(), container.library_id().as_deref());
         Ok(listing)
     }
@@ -181,10 +182,7 @@ pub(super) fn rows<T>(
         Err(error) => return Read::Failed(error),
     };
     let rows = container.rows();
-    let mut problems = Vec::new();
-    if let Some(size) = container.size().filter(|size| *size > rows.len() as u64) {
-        problems.push(format!("{path}: {} of {size} rows came", rows.len()));
-    }
+    let mut problems: Vec<String> = lost_rows(path, &container).into_iter().collect();
     let mut values = Vec::new();
     for row in rows {
         match read(row) {
@@ -193,6 +191,13 @@ pub(super) fn rows<T>(
         }
     }
     Read::from_parts(values, problems)
+}
+
+/// The problem of an answer that holds fewer rows than it says.
+fn lost_rows(path: &str, container: &Container) -> Option<String> {
+    let came = container.rows().len();
+    let said = container.size().filter(|said| *said > came as u64)?;
+    Some(format!("{path}: the answer says {said} rows and holds {came}"))
 }
 
 /// Refuses an answer without rows that says it has some: that is not an empty listing.
@@ -296,6 +301,13 @@ mod tests {
         for fields in [r#""size":0"#, r#""size":0,"totalSize":0,"Metadata":null"#, r#""size":-22"#, ""] {
             assert_eq!(read(move |_, _| container(fields)), (Ok(String::new()), String::new(), 1), "{fields}");
         }
+    }
+
+    #[test]
+    fn an_answer_with_fewer_rows_than_it_says_is_not_whole() {
+        let lossy = |_: &Request, _| container(&format!(r#""size":3,"Metadata":[{}]"#, row(0)));
+        let problems = "/all: the answer says 3 rows and holds 1";
+        assert_eq!(read(lossy), (Ok("0".to_owned()), problems.to_owned(), 1));
     }
 
     #[test]

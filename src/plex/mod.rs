@@ -9,6 +9,8 @@
 mod address;
 mod client;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod json;
 mod listing;
 mod server;

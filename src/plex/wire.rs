@@ -13,6 +13,9 @@ use crate::paths::PlexPath;
 /// `proxyType` of a version that Plex made itself.
 const PROXY_OPTIMIZED: i64 = 42;
 
+/// Characters of a title that are kept.
+const MAX_TITLE: usize = 1000;
+
 /// Which server this is; `None` when it does not say.
 pub(super) fn identity(container: &Container) -> Option<Identity> {
     let row = container.fields();
@@ -53,7 +56,7 @@ pub(super) fn item(row: &Value, library: Option<&str>) -> Result<Option<Item>, S
     };
     let show = |key, title| {
         let rating_key = row.id(key).map(RatingKey::new);
-        let title = row.text(title);
+        let title = self::title(row, title);
         (rating_key.is_some() || title.is_some()).then(|| ShowRef { rating_key, title: title.unwrap_or_default() })
     };
     let (show, season, episode) = match kind {
@@ -67,7 +70,7 @@ pub(super) fn item(row: &Value, library: Option<&str>) -> Result<Option<Item>, S
     Ok(Some(Item {
         rating_key,
         kind,
-        title: row.text("title").unwrap_or_default(),
+        title: title(row, "title").unwrap_or_default(),
         show,
         season,
         episode,
@@ -86,6 +89,15 @@ pub(super) fn item(row: &Value, library: Option<&str>) -> Result<Option<Item>, S
         deleted: in_trash(row) || (!versions.is_empty() && versions.iter().all(|version| version.deleted)),
         versions,
     }))
+}
+
+/// A title, which only people read: cut where no title goes on, because it is written to the history.
+fn title(row: Row<'_>, key: &str) -> Option<String> {
+    let title = row.text(key)?;
+    Some(match title.char_indices().nth(MAX_TITLE) {
+        Some((end, _)) => format!("{}…", &title[..end]),
+        None => title,
+    })
 }
 
 fn version(media: Row<'_>) -> Result<Version, String> {
@@ -123,7 +135,7 @@ pub(super) fn library(row: &Value) -> Result<Library, String> {
     let row = Row::new(row)?;
     let id = row.id("key").ok_or_else(|| format!("{} has no key", row.name()))?;
     Ok(Library {
-        title: row.text("title").unwrap_or_else(|| id.clone()),
+        title: title(row, "title").unwrap_or_else(|| id.clone()),
         id,
         kind: match row.text("type").as_deref() {
             Some("movie") => LibraryKind::Movie,
@@ -153,7 +165,7 @@ pub(super) fn session(row: &Value) -> Result<Session, String> {
     let transcoded = |row: &Row<'_>| row.text("decision").as_deref() == Some("transcode");
     Ok(Session {
         rating_key: row.id("ratingKey").map(RatingKey::new),
-        title: row.text("title").unwrap_or_default(),
+        title: title(row, "title").unwrap_or_default(),
         user: user.and_then(|user| user.text("title")),
         user_id: user.and_then(|user| user.id("id")),
         player: player.and_then(|player| player.text("title").or_else(|| player.text("product"))),

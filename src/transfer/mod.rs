@@ -276,7 +276,8 @@ impl<'a> Transfer<'a> {
     fn job(&self, run: u64, seq: u32, action: Action, temp: &str) -> Option<Job<'a>> {
         let array = self.tiers.root(&action.array_root).filter(|root| root.tier == Tier::Array)?;
         let cache = self.tiers.root(&action.cache_root).filter(|root| root.tier == Tier::Cache)?;
-        let names = Names::new(&action, temp);
+        // A name that comes from the history must not lead out of its folder.
+        let names = (!temp.contains('/')).then(|| Names::new(&action, temp))?;
         Some(Job { run, seq, action, array, cache, names })
     }
 
