@@ -267,7 +267,7 @@ impl Source {
     }
 
     /// Whether nobody has touched it since it was opened, and the name still stands for it.
-    fn check_unchanged(&self) -> Attempt<()> {
+    pub(super) fn check_unchanged(&self) -> Attempt<()> {
         let now = Stat::of_file(&self.file).during("looking at the source again")?;
         let named = self.folder.stat(&self.name).during("looking at the source again")?;
         let same_name = named.as_ref().is_some_and(|named| (named.dev, named.ino) == (self.stat.dev, self.stat.ino));

@@ -4,7 +4,7 @@
 //! same code serves the first attempt and the settling after a crash. The copy is removed last, after
 //! the array's file was made durable and both were found by name to be what they should be.
 
-use super::cache::{Place, copy_trouble, is_our_link, not_wanted_by_a_writer, open_to_copy};
+use super::cache::{Place, Source, copy_trouble, is_our_link, not_wanted_by_a_writer, open_to_copy};
 use super::decide::{ArrayName, CacheName, KeptName, Way, evict_way};
 use super::engine::sys::is_opened_by_others;
 use super::engine::{Watch, same_contents};
@@ -195,23 +195,30 @@ fn look(job: &Job, array: Option<&Folder>, cache: Option<&Folder>, published: Op
 }
 
 fn equal(job: &Job, array: &Folder, cache: &Folder, watch: &mut Watch<'_>) -> Attempt<bool> {
-    are_equal((array, &job.names.file), (cache, &job.names.file), watch)
+    let file = &job.names.file;
+    are_equal(&open_to_copy(array, file, None)?, &open_to_copy(cache, file, None)?, watch)
 }
 
-fn are_equal(one: (&Folder, &str), other: (&Folder, &str), watch: &mut Watch<'_>) -> Attempt<bool> {
-    let (one, other) = (open_to_copy(one.0, one.1, None)?, open_to_copy(other.0, other.1, None)?);
+fn are_equal(one: &Source, other: &Source, watch: &mut Watch<'_>) -> Attempt<bool> {
     Ok(one.stat.size == other.stat.size && same_contents(&one.file, &other.file, watch).map_err(copy_trouble)?)
 }
 
 /// The mover has taken the copy to the array, beside the original that was kept: one of them is enough.
-/// Where they differ both stay.
+/// Where they differ both stay, and so they do when somebody is at work on either of them.
 fn drop_kept_twin(job: &Job, array: &Folder, watch: &mut Watch<'_>) -> Attempt<()> {
     let (file, kept) = (&job.names.file, &job.names.kept);
-    if !are_equal((array, file), (array, kept), watch)? {
+    let survivor = open_to_copy(array, file, None)?;
+    let twin = open_to_copy(array, kept, job.action.array)?;
+    let (survivor_lease, twin_lease) = (survivor.lease()?, twin.lease()?);
+    if !are_equal(&survivor, &twin, watch)? {
         return Ok(());
     }
-    make_durable(&open_to_copy(array, file, None)?.file).during("making the file on the array durable")?;
+    make_durable(&survivor.file).during("making the file on the array durable")?;
     ops::sync(array).during("making its name durable")?;
+    for (source, lease) in [(&survivor, &survivor_lease), (&twin, &twin_lease)] {
+        source.check_unchanged()?;
+        not_wanted_by_a_writer(lease.as_ref())?;
+    }
     ops::unlink(array, kept).during("removing the kept original")?;
     ops::sync(array).during("making its removal durable")
 }

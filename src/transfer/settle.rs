@@ -29,6 +29,9 @@ impl Transfer<'_> {
         make_names_durable([&array, &cache])?;
         finish_renames(job, array.as_ref(), cache.as_ref())?;
         remove_half_made(job, job.cache)?;
+        if let Some(array) = &array {
+            give_back_what_stepped_aside(job, &array.folder)?;
+        }
         match (&array, &cache) {
             (array, Some(cache)) => {
                 remove_part(&cache.folder, &job.names.part)?;
@@ -211,7 +214,8 @@ pub(super) fn leaves_nothing(job: &Job, published: Option<Published>) -> Attempt
             Ok(published.is_none() && !is_gone && !is_link(kept)?)
         }
         plan::Kind::Cache => {
-            let is_half_moved = is_original(kept)? && !is_original(file)?;
+            let is_aside = stat(&array, kept)?.is_some_and(|stat| stat.is_file()) && stat(&array, file)?.is_none();
+            let is_half_moved = is_aside || (is_original(kept)? && !is_original(file)?);
             let copy = published.map(|published| published.copy);
             let is_published = copy.is_some() && is_file_like(stat(&cache, file)?.as_ref(), copy);
             Ok(!is_half_moved && !is_published && !is_link(file)?)
@@ -290,6 +294,32 @@ fn give_back_what_was_exchanged(job: &Job, array: &Folder) -> Attempt<()> {
         ops::sync(array).during("making the names durable")?;
     }
     Ok(())
+}
+
+/// Somebody replaced the original just before it was to step aside, and the crash came before what had
+/// stepped aside in its stead got its name back. The temporary names are ours alone, and a kept original
+/// was looked for before the action began.
+fn give_back_what_stepped_aside(job: &Job, array: &Folder) -> Attempt<()> {
+    let Names { file, kept, old, link, .. } = &job.names;
+    let aside = match job.action.placement {
+        Placement::Copy => return Ok(()),
+        Placement::Hide => kept,
+        Placement::Move => old,
+        Placement::Symlink => link,
+    };
+    let stepped_aside = array.stat(aside).during("looking at what stepped aside")?;
+    let is_newer = stepped_aside.is_some_and(|stat| stat.is_file() && Some(stat.fingerprint()) != job.action.array);
+    if !is_newer {
+        return Ok(());
+    }
+    if array.stat(file).during("looking at the original")?.is_none() {
+        ops::rename(array, aside, file).during("giving somebody's file its name back")?;
+    } else if is_our_link(job, array, file)? {
+        ops::exchange(array, aside, file).during("exchanging the link for somebody's file")?;
+    } else {
+        return Ok(());
+    }
+    ops::sync(array).during("making the name of somebody's file durable")
 }
 
 fn taken_back() -> Trouble {
