@@ -191,6 +191,25 @@ fn a_copy_that_the_mover_has_taken_to_the_array_is_cached_again_or_let_go() {
 }
 
 #[test]
+fn a_kept_original_beside_what_the_mover_brought_stays_while_somebody_writes_to_either() {
+    let Some((env, media, bytes)) = film("hide") else { return };
+    env.sync();
+    mover(&env, &media);
+    let kept = env.array(&format!("{media}.plexcached"));
+    for written in [&env.array(&media), &kept] {
+        let writer = File::options().append(true).open(written).unwrap();
+        let run = env.run(&["evict", "--all", "--json"]);
+        assert!([0, 3].contains(&run.status), "{run:?}");
+        assert!(fs::read(&kept).unwrap() == bytes, "{written:?}: {}", run.stdout);
+        drop(writer);
+    }
+    env.run(&["evict", "--all"]).expect(0);
+    assert!(fs::read(env.array(&media)).unwrap() == bytes);
+    assert!(!kept.exists());
+    assert_eq!((env.cached(), env.leftovers()), (Vec::new(), Vec::new()));
+}
+
+#[test]
 fn a_copy_that_the_mover_takes_while_it_is_copied_back_is_there_once_in_the_end() {
     let Some((env, media, bytes)) = film("move") else { return };
     env.sync();
