@@ -607,6 +607,8 @@ fn faults_of_shape_stay_json() {
     assert_eq!(row(Fault::NumbersAsStrings)[0]["Media"][0]["Part"][0]["size"], "12");
     assert_eq!(row(Fault::BadRow(0))[0], "not an item");
     assert_eq!(row(Fault::LostRows), Value::Null);
+    let lost = under(Fault::LostRow, DECK).unwrap().json();
+    assert_eq!((&lost["size"], &lost["Metadata"]), (&Value::from(1), &Value::Array(Vec::new())));
     let empty = "/library/sections/2/all?type=1";
     assert_eq!(under(Fault::NullLists, empty).unwrap().json().get("Metadata"), Some(&Value::Null));
     assert_eq!(under(Fault::EmptyLists, empty).unwrap().json()["Metadata"], Value::Array(Vec::new()));

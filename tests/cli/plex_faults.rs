@@ -74,9 +74,10 @@ fn warnings(run: &Run) -> Vec<String> {
 #[test]
 fn an_on_deck_that_could_not_be_read_evicts_nothing_and_is_3() {
     let house = House::new();
-    // The first two concern rows, and need some.
+    // The first three concern rows, and need some.
     for (number, fault) in [
         Fault::LostRows,
+        Fault::LostRow,
         Fault::BadRow(0),
         Fault::Reset,
         Fault::Truncated,
@@ -92,7 +93,7 @@ fn an_on_deck_that_could_not_be_read_evicts_nothing_and_is_3() {
     .into_iter()
     .enumerate()
     {
-        if number == 2 {
+        if number == 3 {
             house.empty_decks();
         }
         house.env.plex.faults(Faults::clear);

@@ -53,6 +53,8 @@ pub enum Fault {
     EmptyLists,
     /// JSON only: `size` is right, and the list of rows is `null`. A failed read, not an empty one.
     LostRows,
+    /// JSON only: `size` is right, and the first row did not come.
+    LostRow,
     /// JSON only: a list of one is the object itself.
     SingleObjects,
     /// JSON only: `size` and `type` twice in every object; the last one is right.

@@ -253,7 +253,10 @@ impl Json<'_> {
         self.text.push('}');
     }
 
-    fn list(&mut self, children: &[&Element], rows: bool) {
+    fn list(&mut self, mut children: &[&Element], rows: bool) {
+        if rows && self.has(&Fault::LostRow) {
+            children = &children[1..];
+        }
         self.text.push('[');
         for (index, child) in children.iter().enumerate() {
             if index > 0 {
