@@ -133,6 +133,13 @@ impl Transfer<'_> {
         }
         if let Some(Workplace { folder: array, .. }) = &array {
             remove_part(array, part)?;
+        }
+        // Before what it replaced goes.
+        let published = match (&array, &cache, published) {
+            (Some(array), Some(cache), None) => self.publish_copied_back(job, &array.folder, &cache.folder, watch)?,
+            (.., published) => published,
+        };
+        if let Some(Workplace { folder: array, .. }) = &array {
             settle_replaced(job, array, cache.as_ref().map(|cache| &cache.folder), published, watch)?;
             give_back_what_was_exchanged(job, array)?;
             let restored = array.stat(file).during("looking at the original")?.is_some_and(|stat| stat.is_file());
@@ -141,10 +148,6 @@ impl Transfer<'_> {
                 ops::sync(array).during("making the removal of the link durable")?;
             }
         }
-        let published = match (&array, &cache, published) {
-            (Some(array), Some(cache), None) => self.publish_copied_back(job, &array.folder, &cache.folder, watch)?,
-            (.., published) => published,
-        };
         drop((array, cache));
         self.evict(job, published, watch)
     }
