@@ -153,7 +153,7 @@ impl Transfer<'_> {
     }
 
     /// What was copied back got its name and the crash came before that was recorded. It counts when it
-    /// is equal to the cached file.
+    /// is equal to the cached file, unless it was exchanged for something that somebody has just put there.
     fn publish_copied_back(
         &mut self,
         job: &Job,
@@ -167,6 +167,10 @@ impl Transfer<'_> {
         let (Some(named), Some(copy)) = (named, copy) else { return Ok(None) };
         let looks_ours = named.is_file() && copy.is_file() && named.size == copy.size;
         if !looks_ours || Some(named.fingerprint()) == job.action.array {
+            return Ok(None);
+        }
+        let replaced = array.stat(&job.names.old).during("looking at what it replaced")?;
+        if replaced.is_some() && !was_there_before(job, array, &job.names.old)? {
             return Ok(None);
         }
         let named = open_to_copy(array, name, Some(named.fingerprint()))?;
@@ -333,6 +337,12 @@ fn is_file_like(stat: Option<&Stat>, fingerprint: Option<Fingerprint>) -> bool {
     stat.is_some_and(|stat| stat.is_file() && Some(stat.fingerprint()) == fingerprint)
 }
 
+/// Whether `name` stands for what the array had when the action began: the original, or our link.
+fn was_there_before(job: &Job, array: &Folder, name: &str) -> Attempt<bool> {
+    let stat = array.stat(name).during("looking at the file on the array")?;
+    Ok(is_file_like(stat.as_ref(), job.action.array) || is_our_link(job, array, name)?)
+}
+
 /// Removes the unfinished copy of the action.
 fn remove_part(folder: &Folder, part: &str) -> Attempt<()> {
     match folder.stat(part).during("looking for a temporary file")? {
@@ -480,18 +490,14 @@ fn settle_replaced(
     };
     let Some(aside) = stat(old)? else { return Ok(()) };
     let published = published.map(|published| published.copy);
-    let is_known = |name: &str, stat: Option<&Stat>| -> Attempt<bool> {
-        let is_ours = is_file_like(stat, job.action.array) || is_file_like(stat, published);
-        Ok(is_ours || is_our_link(job, array, name)?)
-    };
     let named = stat(file)?;
-    let goes = if is_known(old, Some(&aside))? {
+    let goes = if was_there_before(job, array, old)? || is_file_like(Some(&aside), published) {
         if named.is_none() {
             ops::rename(array, old, file).during("giving the original its name back")?;
             return ops::sync(array).during("making the name of the original durable");
         }
         is_file_like(named.as_ref(), published) || is_newest(file)?
-    } else if is_known(file, named.as_ref())? || is_newest(old)? {
+    } else if was_there_before(job, array, file)? || is_newest(old)? {
         // Not exchanged yet.
         true
     } else if is_newest(file)? {
