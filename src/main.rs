@@ -14,8 +14,12 @@ use plexcache::logging;
 use plexcache::report::{Color, Human, HumanOptions, Json, Message, Reporter};
 use plexcache::signal::StopFlag;
 use plexcache::state::StateDir;
+use plexcache::tier;
 
 fn main() -> Exit {
+    if tier::has_scouted(std::env::args_os()) {
+        return Exit::Ok;
+    }
     let cli = Cli::parse();
     logging::start(cli.global.verbose, cli.global.quiet);
     let mut reporter = reporter(&cli.global);

@@ -21,6 +21,8 @@ mod hostile;
 mod interruption;
 #[path = "cli/limits.rs"]
 mod limits;
+#[path = "cli/long_names.rs"]
+mod long_names;
 #[path = "cli/maps.rs"]
 mod maps;
 #[path = "cli/output.rs"]

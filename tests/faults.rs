@@ -11,7 +11,9 @@
 //! | no NOREPLACE | the same crashes where renaming without replacing takes a link and an unlink | [`kill`] |
 //! | somebody else | the file is replaced between two calls, with and without a kill soon after | [`kill`] |
 //! | a writer | the file is opened for writing between two calls, and written to later | [`kill`] |
-//! | error | EIO, ENOSPC, EACCES, EROFS once at every call, and from there on | [`errors`] |
+//! | error | EIO, ENOSPC, EDQUOT, EACCES, EROFS once at every call, and from there on | [`errors`] |
+//! | signal | EINTR once at every call | [`errors`] |
+//! | short write | half of what is asked for at every write, and from there on | [`errors`] |
 //! | power cut | the order of effects, syncs and records: nothing is relied on before it is durable | [`durability`] |
 //! | full state disk | no media file is touched after the first write to the history that fails | [`errors`] |
 //!

@@ -7,6 +7,11 @@
 
 mod util;
 
+#[path = "filesystems/shapes.rs"]
+mod shapes;
+#[path = "filesystems/silent.rs"]
+mod silent;
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};

@@ -623,7 +623,7 @@ fn mark_failure(error: MarkError) -> Failure {
         MarkError::Mark { .. } => Failure::new(
             Exit::Permission,
             error.to_string(),
-            Some("plexcache has to be able to write there; run it as root"),
+            Some("plexcache has to be able to write there: run it as root, on a file system with owners and links"),
         ),
     }
 }

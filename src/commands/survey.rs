@@ -72,7 +72,7 @@ impl Survey<'_> {
 
     /// Until when an undo holds the file on the tier of `kind`.
     fn hold(&self, key: &FileKey, kind: Kind) -> Option<Timestamp> {
-        let Hold { kind: held, until } = self.index.holds.get(key)?;
+        let Hold { kind: held, until, .. } = self.index.holds.get(key)?;
         (*held == kind && *until > self.now).then_some(*until)
     }
 
@@ -202,7 +202,7 @@ impl Survey<'_> {
             blocked(Why::TooYoung, "it was written a moment ago".to_owned())
         } else if let Some(holder) = self.holder(&stat).filter(|_| map.placement != Placement::Copy) {
             blocked(Why::Open, format!("open in {holder}"))
-        } else if let Some(obstacle) = cannot_be_kept(root, map.placement, key).map_err(cannot)? {
+        } else if let Some(obstacle) = cannot_be_kept(root, map, key).map_err(cannot)? {
             blocked(Why::Conflict, obstacle)
         } else {
             match there {
@@ -339,9 +339,13 @@ fn known(map: &MapTiers, key: &FileKey, cached: &Cached) -> Option<CandidateFile
 }
 
 /// Why the original could not stay beside what takes its place, in the placements that keep it there.
-fn cannot_be_kept(root: &Root, placement: Placement, key: &FileKey) -> io::Result<Option<String>> {
-    if !matches!(placement, Placement::Hide | Placement::Symlink) {
+fn cannot_be_kept(root: &Root, map: &MapTiers, key: &FileKey) -> io::Result<Option<String>> {
+    if !matches!(map.placement, Placement::Hide | Placement::Symlink) {
         return Ok(None);
+    }
+    let target = map.cache.path.join(key.path.as_path());
+    if map.placement == Placement::Symlink && target.as_str().len() > root.mount.max_link() {
+        return Ok(Some("the path of its copy would be too long for a link".to_owned()));
     }
     let name = format!("{}{KEPT}", key.path.file_name());
     if name.len() > MAX_NAME {

@@ -18,7 +18,7 @@ use crate::select::FileKey;
 use crate::tier::KnownRoot;
 
 /// The saved form carries this number; another one means: make it again.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What all records so far amount to.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -52,6 +52,8 @@ pub struct OpenAction {
 pub struct Hold {
     pub kind: Kind,
     pub until: Timestamp,
+    /// How long it was when it was made.
+    pub(super) seconds: i64,
 }
 
 /// The newest run.
@@ -99,9 +101,19 @@ impl Index {
         }
     }
 
+    /// Lets go of what no longer holds, so that the index does not grow with the years. A hold that was
+    /// made while the clock was ahead begins now, and does not last until it is that late again.
+    pub(super) fn shorten_holds(&mut self, now: Timestamp) {
+        self.holds.retain(|_, hold| hold.until > now);
+        for hold in self.holds.values_mut() {
+            if let Ok(until) = now.checked_add(SignedDuration::from_secs(hold.seconds)) {
+                hold.until = hold.until.min(until);
+            }
+        }
+    }
+
     fn start(&mut self, record: &Record, started: &RunStarted) {
-        // What no longer holds is let go of here, so that the index does not grow with the years.
-        self.holds.retain(|_, hold| hold.until > record.t);
+        self.shorten_holds(record.t);
         self.last_run = Some(LastRun {
             run: record.run,
             command: started.command.clone(),
@@ -121,8 +133,9 @@ impl Index {
         }
         let mut action = open.action;
         let key = action.key();
-        match open.hold_seconds.and_then(|s| record.t.checked_add(SignedDuration::from_secs(s)).ok()) {
-            Some(until) => self.holds.insert(key.clone(), Hold { kind: action.kind, until }),
+        let until = |seconds| Some((seconds, record.t.checked_add(SignedDuration::from_secs(seconds)).ok()?));
+        match open.hold_seconds.and_then(until) {
+            Some((seconds, until)) => self.holds.insert(key.clone(), Hold { kind: action.kind, until, seconds }),
             None => self.holds.remove(&key),
         };
         match action.kind {

@@ -27,11 +27,18 @@ use crate::state::StateDir;
 /// The name of the saved index.
 const INDEX: &str = "index.json";
 
-/// Reads what the history amounts to, without changing anything.
+/// Reads what the history amounts to now, without changing anything.
 ///
 /// # Errors
 /// The history is damaged or cannot be read.
 pub fn load(state: &StateDir) -> Result<Index, HistoryError> {
+    let mut index = fold(state)?;
+    index.shorten_holds(Timestamp::now());
+    Ok(index)
+}
+
+/// What the records amount to, by the saved index and what follows it or by all of them.
+fn fold(state: &StateDir) -> Result<Index, HistoryError> {
     // One that covers nothing of the history has nothing to tell.
     let saved = state.read::<Saved>(INDEX).and_then(Saved::restore).filter(|index| index.mark.offset > 0);
     let mut index = saved.unwrap_or_default();

@@ -25,6 +25,7 @@ pub(crate) use folder::MAX_NAME;
 pub use folder::{Fingerprint, Folder, Kind, Space, Stat};
 pub use mount::{Mount, Mounts};
 pub use open_files::OpenFiles;
+pub use probe::has_scouted;
 
 /// The name of the file by which a root is known again.
 pub const MARKER: &str = ".plexcache-root";
@@ -388,6 +389,7 @@ pub struct Look {
 /// answer in time has failed.
 pub fn look(caches: impl IntoIterator<Item = Utf8PathBuf>) -> Vec<io::Result<Look>> {
     probe::ask_all(caches, LOOK_WITHIN, |path| {
+        probe::wait_for(&path)?;
         let folder = Folder::open_root(&path)?;
         let (has_marker, space) = (folder.stat(MARKER)?.is_some(), folder.space()?);
         Ok(Look { folder, has_marker, space })
@@ -395,6 +397,7 @@ pub fn look(caches: impl IntoIterator<Item = Utf8PathBuf>) -> Vec<io::Result<Loo
 }
 
 fn probe_here(path: &Utf8Path) -> io::Result<Probed> {
+    probe::wait_for(path)?;
     let folder = Folder::open_root(path)?;
     let stat = folder.stat_self()?;
     let names = folder.names()?;

@@ -24,6 +24,17 @@ impl Mount {
         matches!(self.fs_type.as_str(), "fuse.shfs" | "fuse.mergerfs" | "fuse.unionfs" | "aufs")
     }
 
+    /// Whether a process of this host answers for it.
+    pub fn is_fuse(&self) -> bool {
+        self.fs_type.split('.').next().is_some_and(|kind| matches!(kind, "fuse" | "fuseblk"))
+    }
+
+    /// The longest text of a symbolic link, in bytes: a path without its end, but a KiB on xfs
+    /// (`XFS_SYMLINK_MAXLEN` of Linux).
+    pub fn max_link(&self) -> usize {
+        if self.fs_type == "xfs" { 1023 } else { 4095 }
+    }
+
     /// What knows the mount again; the source of a network share or pool, the type and the root.
     pub fn identity(&self) -> String {
         format!("{} {} {}", self.fs_type, self.source, self.root)

@@ -3,11 +3,21 @@
 //! Owns the deadline. Every question is put on a thread of its own and all of them at once, so that many
 //! disks that have to spin up take as long as one, and many dead ones do not add up. A thread that is
 //! stuck is left behind: the process ends without it.
+//!
+//! With one exception. A FUSE daemon that has taken a call and hangs, in the network for example, keeps
+//! the caller beyond any signal, and a process with such a thread neither ends nor lets go of its locks.
+//! So another process, which has nothing to lose, looks first.
 
+use std::ffi::OsString;
 use std::io;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use camino::Utf8Path;
+
+use super::{Folder, Mount, Mounts};
 
 /// Puts all the questions and waits up to `within` for the answers, which are in the order of the
 /// questions. What is not answered by then has failed with [`io::ErrorKind::TimedOut`].
@@ -38,6 +48,36 @@ where
         answers[index] = said;
     }
     answers
+}
+
+/// What this program is called with to be that other process; no word of its command line.
+const SCOUT: &str = "--answers?";
+
+/// Waits for as long as it takes until `path` answers, if it is on FUSE by its name.
+///
+/// # Errors
+/// Only when the mount table cannot be read or no process be started.
+pub(super) fn wait_for(path: &Utf8Path) -> io::Result<()> {
+    if !Mounts::read()?.of(path).is_some_and(Mount::is_fuse) {
+        return Ok(());
+    }
+    let mut scout = Command::new("/proc/self/exe");
+    scout.arg(SCOUT).arg(path).env_clear().current_dir("/");
+    // Whoever reads what this process says must not wait for the other one.
+    scout.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    scout.status().map(drop)
+}
+
+/// Whether this process was started to look whether a folder answers, and no more; it has done that then.
+/// What the answer was is asked again by who wants to know.
+pub fn has_scouted(mut arguments: impl Iterator<Item = OsString>) -> bool {
+    if arguments.nth(1).is_none_or(|word| word != SCOUT) {
+        return false;
+    }
+    if let Some(path) = arguments.next().as_deref().and_then(|path| Utf8Path::from_path(path.as_ref())) {
+        let _answer = Folder::open_root(path).and_then(|folder| Ok((folder.space()?, folder.names()?)));
+    }
+    true
 }
 
 #[cfg(test)]

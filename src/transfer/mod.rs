@@ -337,11 +337,16 @@ fn write_marker(root: &Root, marker: &Marker) -> io::Result<bool> {
         Err(error) if read_only(&error) && root.tier == Tier::Array => return Ok(false),
         created => created?,
     };
-    file.write_all(&serde_json::to_vec(marker)?)?;
-    file.sync_all()?;
-    ops::rename(&root.folder, NEW_MARKER, MARKER)?;
-    ops::sync(&root.folder)?;
-    Ok(true)
+    let written = file
+        .write_all(&serde_json::to_vec(marker)?)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| ops::rename(&root.folder, NEW_MARKER, MARKER))
+        .and_then(|()| ops::sync(&root.folder));
+    if written.is_err() {
+        // A root that is refused for good, such as one without hard links, would keep it.
+        let _as_found = ops::unlink(&root.folder, NEW_MARKER);
+    }
+    written.map(|()| true)
 }
 
 fn ended(seq: u32, attempt: Attempt<Finished>) -> Result<Ended, HistoryError> {

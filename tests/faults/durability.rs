@@ -45,7 +45,7 @@ impl Recording {
         let root = self.world.root();
         for (call, fate) in trace.calls.iter().zip(fates) {
             match fate {
-                Fate::Happens => self.events.extend(events(&root, call)),
+                Fate::Happens | Fate::Short => self.events.extend(events(&root, call)),
                 Fate::Fails(_) if matches!(call.name, "fsync" | "fdatasync") => {
                     self.events.push(Event::SyncFails(call.paths[0].clone()));
                 }

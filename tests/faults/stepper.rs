@@ -80,6 +80,8 @@ pub enum Fate {
     Killed,
     /// It does nothing and answers with this errno.
     Fails(c_int),
+    /// It does the first half of what it was asked for, and says so; all of it, if that is indivisible.
+    Short,
 }
 
 /// What came of a run.
@@ -136,6 +138,7 @@ pub fn run(mut command: Command, world: &Path, mut fate: impl FnMut(usize, &Call
                 // SAFETY: a signal to a process that this function started and has not reaped.
                 Fate::Killed => assert_eq!(unsafe { libc::kill(main, libc::SIGKILL) }, 0),
                 Fate::Fails(errno) => fail(pid, errno),
+                Fate::Short => shorten(pid),
             }
         }
         // A stop of ptrace's own, the first of a new thread, and the one of exec are no signals.
@@ -200,6 +203,11 @@ impl Call {
         })
     }
 
+    /// Whether it can do a part of what it is asked for.
+    pub fn can_be_short(&self) -> bool {
+        matches!(self.name, "write" | "writev" | "pwrite" | "copy_file_range" | "sendfile")
+    }
+
     pub fn is_on_media(&self) -> bool {
         !self.place.starts_with("state")
     }
@@ -210,6 +218,21 @@ fn fail(pid: c_int, errno: c_int) {
     let mut registers = registers(pid).expect("it is stopped");
     registers.orig_rax = u64::MAX;
     registers.rax = i64::from(-errno).cast_unsigned();
+    // SAFETY: the structure is what the kernel expects, and it is only read.
+    let set = unsafe { libc::ptrace(libc::PTRACE_SETREGS, pid, 0, &raw mut registers) };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
+/// Has the call at which a thread is stopped write half as much.
+fn shorten(pid: c_int) {
+    let mut registers = registers(pid).expect("it is stopped");
+    let length = match registers.orig_rax.cast_signed() {
+        libc::SYS_write | libc::SYS_pwrite64 | libc::SYS_writev => &mut registers.rdx,
+        libc::SYS_sendfile => &mut registers.r10,
+        libc::SYS_copy_file_range => &mut registers.r8,
+        _ => return,
+    };
+    *length = length.div_ceil(2);
     // SAFETY: the structure is what the kernel expects, and it is only read.
     let set = unsafe { libc::ptrace(libc::PTRACE_SETREGS, pid, 0, &raw mut registers) };
     assert_eq!(set, 0, "{}", io::Error::last_os_error());
