@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! argv -> cli::Cli -> config::Config -> commands::Command
-//!      -> plex (what the server says) -> select (what is wanted) -> plan (what to do)
+//!      -> plex (what the server says) and household (for whom)
+//!      -> select (what is wanted) -> plan (what to do)
 //!      -> commands::Session, the one door -> transfer (files) and history (records)
 //!      -> report::Reporter -> exit::Exit
 //! ```
@@ -22,6 +23,7 @@ pub mod exit;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod history;
+pub mod household;
 pub mod logging;
 pub mod paths;
 pub mod plan;

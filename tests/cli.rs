@@ -17,6 +17,8 @@ mod dry_run;
 mod eviction;
 #[path = "cli/hostile.rs"]
 mod hostile;
+#[path = "cli/household.rs"]
+mod household;
 #[path = "cli/interruption.rs"]
 mod interruption;
 #[path = "cli/limits.rs"]
@@ -45,3 +47,5 @@ mod together;
 mod undo;
 #[path = "cli/wants.rs"]
 mod wants;
+#[path = "cli/watchlists.rs"]
+mod watchlists;

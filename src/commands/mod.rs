@@ -26,6 +26,7 @@ use crate::config::{self, Config, HostTask};
 use crate::exit::Exit;
 use crate::history::record::{Ended, Event, Outcome, RunFinished, RunOutcome, RunStarted};
 use crate::history::{self as log, History, HistoryError, Index};
+use crate::household::Trouble;
 use crate::plan::{Action, Cached, CopyState, Kind, Plan, Pool, Why};
 use crate::report::{Message, PlanContext, PoolLine, Reporter, Summary};
 use crate::signal::StopFlag;
@@ -120,7 +121,7 @@ pub(crate) struct Changes {
     root_locks: Vec<Lock>,
     started: Instant,
     /// What could not be read or done besides the actions: the run is partial.
-    problems: Vec<String>,
+    problems: Vec<Trouble>,
 }
 
 /// What a run is recorded as.
@@ -288,7 +289,7 @@ impl Session<'_> {
             self.reporter.message(&Message::Settled(&settled));
             let Settled { run, action, ended } = settled;
             if let Err(why) = ended {
-                changes.problems.push(format!("what run {run} left of {} is not settled yet: {why}", action.path));
+                changes.problem(format!("what run {run} left of {} is not settled yet: {why}", action.path));
             }
         }
         Ok(())
@@ -317,7 +318,12 @@ impl Changes {
     }
 
     pub(crate) fn problem(&mut self, text: impl Into<String>) {
-        self.problems.push(text.into());
+        self.trouble(Trouble { text: text.into(), hint: None });
+    }
+
+    /// The same with a way out.
+    pub(crate) fn trouble(&mut self, trouble: Trouble) {
+        self.problems.push(trouble);
     }
 
     /// Ends a run that could not make a plan, so that the history tells of it.
@@ -344,8 +350,8 @@ impl Changes {
         question: Option<&str>,
     ) -> anyhow::Result<Exit> {
         session.reporter.message(&Message::Plan { plan, dry_run: self.is_dry_run(), context });
-        for problem in &self.problems {
-            session.reporter.message(&Message::Warning { text: problem, hint: None });
+        for Trouble { text, hint } in &self.problems {
+            session.reporter.message(&Message::Warning { text, hint: hint.as_deref() });
         }
         let mut tally = Tally::new(plan, !self.problems.is_empty());
         let Some((_lock, mut history)) = self.log.take() else {
@@ -431,11 +437,11 @@ impl Limit {
 }
 
 /// The problems of a run as one text, the first of many.
-fn in_short(problems: &[String]) -> Option<String> {
+fn in_short(problems: &[Trouble]) -> Option<String> {
     const TOLD: usize = 5;
     let more = problems.len().saturating_sub(TOLD);
     let more = (more > 0).then(|| format!("and {more} more"));
-    let told: Vec<String> = problems.iter().take(TOLD).cloned().chain(more).collect();
+    let told: Vec<String> = problems.iter().take(TOLD).map(|problem| problem.text.clone()).chain(more).collect();
     (!told.is_empty()).then(|| told.join("; "))
 }
 

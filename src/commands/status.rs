@@ -208,7 +208,8 @@ fn look_live(session: &mut Session<'_>, index: &Index, status: &mut Status) {
             if !sessions.is_complete() {
                 status.health.push("what plays now cannot be read".to_owned());
             }
-            status.live = Some(ServerLine { version: server.version().to_owned(), users: server.users(), playing });
+            status.live =
+                Some(ServerLine { version: server.version().to_owned(), users: server.users(session), playing });
         }
     }
     let leniency = Leniency { same_device: session.config.safety.allow_same_device, changed_roots: false };

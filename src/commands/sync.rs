@@ -1,6 +1,7 @@
 //! `sync`, and the part of `evict` that asks Plex: what is wanted, held against what is cached.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
@@ -9,12 +10,16 @@ use super::survey::Survey;
 use super::{Begin, Changes, Command, Failure, Session, pool_lines};
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::household::{self, Ask, Household, User};
 use crate::paths::PathMap;
 use crate::plan::{Input, Kind, Plan, Skip, Why, plan_sync};
-use crate::plex::{MediaServer, PlexError, PlexServer, ServerOptions};
+use crate::plex::{Identity, MediaServer, PlexError, PlexServer, ServerOptions};
 use crate::report::{PlanContext, ServerLine};
 use crate::secret::Secret;
-use crate::select::{CachedUnit, FileKey, Gathered, Memory, Playing, Request, SelectError, Viewer, gather, pinned};
+use crate::select::{
+    CachedUnit, Catalog, FileKey, Gathered, Memory, Playing, Request, SelectError, Source, gather, pinned,
+};
+use crate::state::StateDir;
 
 /// Caches what is wanted and evicts what is not.
 #[derive(Debug)]
@@ -61,11 +66,27 @@ fn plan(
     let memory = Memory::load(&session.state);
     let cached_units = cached_units(changes);
     let (maps, map_names) = path_map(config)?;
+    let is_dry_run = changes.is_dry_run();
+    let state = session.state.clone();
+    let client_id = household::client_id(&state, !is_dry_run);
+    let known = known_names(&memory, &cached_units);
+    let ask = Ask { known: &known, may_ask: true, ..server.ask(config, &state, &client_id, now) };
+    let ask = Ask { second: second(session), ..ask };
+    let mut household = Household::find(&ask).map_err(plex_failure)?;
+    server.plex.renew_with(household.renewal());
+    let lists = household.lists(&ask, is_dry_run).map_err(plex_failure)?;
+    let viewers = household.viewers();
+    for trouble in household.troubles() {
+        changes.trouble(trouble);
+    }
     let gathered = gather(
         &Request {
             server: &server.plex,
             owner: &server.owner,
-            viewers: &server.viewers,
+            viewers: &viewers,
+            lists: &lists,
+            catalog: &Catalog::load(&state, &server.machine_id),
+            external_ids: &|guid| household.external_ids(&server.owner, guid),
             select: &config.select,
             evict: &config.evict,
             maps: &maps,
@@ -75,15 +96,23 @@ fn plan(
         },
         &memory,
     )
-    .map_err(select_failure)?;
+    .map_err(select_failure);
+    // A token that was made is kept whatever became of the rest: plex.tv counts them.
+    if !is_dry_run && let Err(error) = household.save(&state) {
+        session.warn(&format!("cannot keep the users' tokens: {error}"));
+    }
+    let gathered = gathered?;
     for problem in &gathered.problems {
         changes.problem(problem.clone());
     }
     let memory = memory.after(&gathered, &cached_units, now);
-    if !changes.is_dry_run()
-        && let Err(error) = memory.save(&session.state)
-    {
-        session.warn(&format!("cannot save what is wanted: {error}"));
+    if !is_dry_run {
+        if let Err(error) = memory.save(&state) {
+            session.warn(&format!("cannot save what is wanted: {error}"));
+        }
+        if let Some(Err(error)) = gathered.catalog.as_ref().map(|catalog| catalog.save(&state)) {
+            session.warn(&format!("cannot save what the libraries hold: {error}"));
+        }
     }
     let open = session.open_files();
     let survey = Survey {
@@ -116,18 +145,32 @@ fn plan(
     }
     let context = PlanContext {
         command,
-        server: Some(server.line(&gathered)),
+        server: Some(server.line(&gathered, viewers.len())),
         pools: pool_lines(&pools, &cached, &plan),
         undo_of: Vec::new(),
     };
     Ok((plan, context))
 }
 
-/// The server, and in whose names it is asked.
+/// The second by which plex.tv is paced.
+fn second(session: &Session<'_>) -> Duration {
+    session.environment.first_pause().unwrap_or(Duration::from_secs(1))
+}
+
+/// Everybody who wanted something before.
+fn known_names(memory: &Memory, cached: &[CachedUnit]) -> BTreeSet<String> {
+    let reasons = cached.iter().flat_map(|cached| &cached.reasons);
+    // A friend whose list is read is nobody who is asked.
+    let own = reasons.filter(|reason| reason.source != Source::FriendWatchlist);
+    own.filter_map(|reason| reason.user.clone()).chain(memory.viewers().iter().cloned()).collect()
+}
+
+/// The server, and whose it is.
 pub(super) struct Server {
     pub(super) plex: PlexServer,
     owner: Secret,
-    viewers: Vec<Viewer>,
+    owner_name: String,
+    machine_id: String,
     version: String,
 }
 
@@ -164,36 +207,56 @@ impl Server {
                 "owner".to_owned()
             }
         };
-        let viewers = viewers(config, &owner_name, &token);
-        Ok(Self { plex: server, owner: token, viewers, version: identity.version })
+        let Identity { machine_id, version } = identity;
+        Ok(Self { plex: server, owner: token, owner_name, machine_id, version })
     }
 
-    pub(super) fn users(&self) -> usize {
-        self.viewers.len()
+    /// What the household is made of, without asking anybody.
+    fn ask<'a>(&'a self, config: &'a Config, state: &'a StateDir, client_id: &'a str, now: Timestamp) -> Ask<'a> {
+        static NOBODY: BTreeSet<String> = BTreeSet::new();
+        Ask {
+            config,
+            state,
+            machine_id: &self.machine_id,
+            owner_name: &self.owner_name,
+            owner: &self.owner,
+            client_id,
+            known: &NOBODY,
+            may_ask: false,
+            second: Duration::from_secs(1),
+            now,
+        }
+    }
+
+    /// Everybody for whom files are cached, and how each would be read. Asks plex.tv where `may_ask` says
+    /// so, and keeps nothing of what it says.
+    ///
+    /// # Errors
+    /// An address of plex.tv that is configured cannot be used.
+    pub(super) fn household(&self, session: &Session<'_>, may_ask: bool) -> anyhow::Result<Vec<User>> {
+        let state = session.state.clone();
+        let client_id = household::client_id(&state, false);
+        let ask = self.ask(session.config, &state, &client_id, Timestamp::now());
+        let ask = Ask { may_ask, second: second(session), ..ask };
+        Ok(Household::find(&ask).map_err(plex_failure)?.users())
+    }
+
+    /// How many users are known without asking plex.tv.
+    pub(super) fn users(&self, session: &Session<'_>) -> usize {
+        self.household(session, false).map_or(1, |users| users.len())
     }
 
     pub(super) fn version(&self) -> &str {
         &self.version
     }
 
-    fn line(&self, gathered: &Gathered) -> ServerLine {
+    fn line(&self, gathered: &Gathered, users: usize) -> ServerLine {
         let playing = match &gathered.playing {
             Playing::Known { rating_keys, .. } => Some(rating_keys.len()),
             Playing::Unknown(_) => None,
         };
-        ServerLine { version: self.version.clone(), users: self.viewers.len(), playing }
+        ServerLine { version: self.version.clone(), users, playing }
     }
-}
-
-/// The owner, and everybody with a token in the configuration, as far as `[users]` includes them.
-fn viewers(config: &Config, owner_name: &str, owner: &Secret) -> Vec<Viewer> {
-    let mut viewers = Vec::new();
-    if config.users.includes(owner_name) {
-        viewers.push(Viewer { name: owner_name.to_owned(), token: owner.clone() });
-    }
-    let others = config.users.tokens.iter().filter(|(name, _)| *name != owner_name && config.users.includes(name));
-    viewers.extend(others.map(|(name, token)| Viewer { name: name.clone(), token: token.clone() }));
-    viewers
 }
 
 /// The units that the history says are cached.

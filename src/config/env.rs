@@ -14,6 +14,8 @@ use super::ConfigError;
 use super::file::Document;
 
 const PREFIX: &str = "PLEXCACHE_";
+/// Tables of `[users]` whose keys are names.
+const USER_TABLES: [&str; 3] = ["tokens", "pin_files", "override"];
 
 /// The variables and what else about the process decides where files are.
 pub struct Environment {
@@ -105,7 +107,7 @@ fn key_path(variable: &str) -> Option<Vec<String>> {
     let mut path: Vec<String> = Vec::new();
     for name in rest.split("__") {
         let is_user =
-            matches!(path.as_slice(), [users, table] if users == "users" && (table == "tokens" || table == "override"));
+            matches!(path.as_slice(), [users, table] if users == "users" && USER_TABLES.contains(&table.as_str()));
         path.push(if is_user { name.to_owned() } else { name.to_ascii_lowercase() });
     }
     Some(path)

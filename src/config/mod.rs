@@ -40,15 +40,10 @@ type Predicate = fn(&Config) -> bool;
 /// Keys that the file may have and that this release cannot act on: refused when they are set to
 /// something that would have an effect.
 const NOT_YET: &[(&str, Predicate)] = &[
-    ("users.override", |config| !config.users.overrides.is_empty()),
     ("select.prefetch_minutes", |config| config.select.prefetch_minutes > 0),
-    ("select.watchlist", |config| config.select.watchlist),
-    ("select.friends_watchlists", |config| config.select.friends_watchlists),
-    ("select.rss", |config| !config.select.rss.is_empty()),
     ("select.recently_added", |config| config.select.recently_added.is_some()),
     ("select.playlists", |config| !config.select.playlists.is_empty()),
     ("select.collections", |config| !config.select.collections.is_empty()),
-    ("plex.endpoints", |config| config.plex.endpoints != Endpoints::default()),
     ("safety.verify_with_plex", |config| config.safety.verify_with_plex),
 ];
 
@@ -213,6 +208,7 @@ fn checked(file: File, document: &Document<'_>) -> Result<Config, ConfigError> {
     }
     for (table, mut names) in [
         ("tokens", users.tokens.keys().collect::<Vec<_>>().into_iter()),
+        ("pin_files", users.pin_files.keys().collect::<Vec<_>>().into_iter()),
         ("override", users.overrides.keys().collect::<Vec<_>>().into_iter()),
     ] {
         if let Some(name) = names.find(|name| name.trim().is_empty()) {
@@ -221,6 +217,18 @@ fn checked(file: File, document: &Document<'_>) -> Result<Config, ConfigError> {
     }
     if let Some((name, _)) = users.tokens.iter().find(|(_, token)| token.expose().trim().is_empty()) {
         return Err(document.error(&["users", "tokens", name], "found nothing, expected the token of that user"));
+    }
+    // What is refused is not shown: the address of a feed is as good as a password.
+    let is_address = |text: &String| {
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '['))
+            && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'@' && byte != b'#')
+    };
+    if !select.rss.iter().all(is_address) {
+        return Err(document.error(
+            &["select", "rss"],
+            "found something else (not shown), expected addresses such as https://rss.plex.tv/…",
+        ));
     }
     if map.is_empty() {
         return Err(document
@@ -393,15 +401,10 @@ mod tests {
     fn what_this_release_cannot_do_is_refused_only_when_it_would_have_an_effect() {
         for (section, harmless, refused) in [
             ("select", "prefetch_minutes = 0", "prefetch_minutes = 1"),
-            ("select", "watchlist = false", "watchlist = true"),
-            ("select", "friends_watchlists = false", "friends_watchlists = true"),
-            ("select", "rss = []", "rss = [\"http://a\"]"),
             ("select", "recently_added = \"off\"", "recently_added = \"14d\""),
             ("select", "playlists = []", "playlists = [\"a\"]"),
             ("select", "collections = []", "collections = [\"a\"]"),
             ("safety", "verify_with_plex = false", "verify_with_plex = true"),
-            ("users", "override = {}", "override = { anna = {} }"),
-            ("plex", "endpoints = {}", "endpoints = { rss = \"http://a\" }"),
         ] {
             let with = |line: &str| {
                 let header = format!("[{section}]\n");

@@ -87,6 +87,9 @@ pub struct Users {
     pub exclude: Vec<String>,
     /// Tokens by name, which beat those that plex.tv gives.
     pub tokens: BTreeMap<String, Secret>,
+    /// Files that hold the PIN of a home user, by name.
+    #[serde(deserialize_with = "values::paths")]
+    pub pin_files: BTreeMap<String, Utf8PathBuf>,
     /// What differs for one user, by name.
     #[serde(rename = "override")]
     pub overrides: BTreeMap<String, Override>,
@@ -94,7 +97,13 @@ pub struct Users {
 
 impl Default for Users {
     fn default() -> Self {
-        Self { include: everything(), exclude: Vec::new(), tokens: BTreeMap::new(), overrides: BTreeMap::new() }
+        Self {
+            include: everything(),
+            exclude: Vec::new(),
+            tokens: BTreeMap::new(),
+            pin_files: BTreeMap::new(),
+            overrides: BTreeMap::new(),
+        }
     }
 }
 

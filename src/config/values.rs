@@ -5,6 +5,7 @@
 //! pasted into the file. Refused are guesses: a number without a unit is a size in bytes, never a
 //! duration, and `G` alone is nothing, as it means 1000 to some and 1024 to others.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -281,6 +282,11 @@ impl<'de> Deserialize<'de> for AbsolutePath {
 
 pub(super) fn optional_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Utf8PathBuf>, D::Error> {
     AbsolutePath::deserialize(deserializer).map(|path| Some(path.0))
+}
+
+pub(super) fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Utf8PathBuf>, D::Error> {
+    let paths = BTreeMap::<String, AbsolutePath>::deserialize(deserializer)?;
+    Ok(paths.into_iter().map(|(name, path)| (name, path.0)).collect())
 }
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -1,11 +1,15 @@
-//! HTTP to the Plex server: one GET, asked patiently, with the token where only the server sees it.
+//! HTTP to the Plex server and to the services of plex.tv: one call, asked patiently, with the token
+//! where only the other side sees it.
 //!
 //! Owns the connections and the limits of time and size. The token travels as a header, never in a
 //! URL; no redirect is followed, because the token would follow it; no proxy of the environment is
-//! used, because a server at home is not behind one. Refuses to take for an answer what is not one:
-//! every way in which a call can end without a container is a [`PlexError`].
+//! used for the server, because one at home is not behind one. A token that the server no longer
+//! accepts is replaced once, when somebody is there who can ([`Client::renew_with`]). Refuses to take
+//! for an answer what is not one: every way in which a call can end without one is a [`PlexError`].
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,7 +33,11 @@ const MAX_IDLE: Duration = Duration::from_secs(15);
 /// Tries of one call.
 pub(super) const TRIES: u32 = 3;
 
+/// Gives a new token for one that was not accepted, where it can.
+pub(crate) type Renew = Box<dyn Fn(&Secret) -> Option<Secret> + Send + Sync>;
+
 /// One call.
+#[derive(Clone)]
 pub(super) struct Get<'a> {
     /// Below the base URL, with a leading slash, percent-encoded.
     pub(super) path: String,
@@ -39,15 +47,22 @@ pub(super) struct Get<'a> {
     /// The first row and the number of rows that are wanted.
     pub(super) page: Option<(u64, u64)>,
     pub(super) tries: u32,
+    /// JSON that is sent; it makes the call a POST. May be empty.
+    pub(super) post: Option<String>,
+    /// How errors and the log name it where the path is nobody's business.
+    pub(super) label: Option<String>,
 }
 
 impl<'a> Get<'a> {
     pub(super) fn new(path: impl Into<String>, token: Option<&'a Secret>) -> Self {
-        Self { path: path.into(), query: String::new(), token, page: None, tries: TRIES }
+        Self { path: path.into(), query: String::new(), token, page: None, tries: TRIES, post: None, label: None }
     }
 
     /// How errors name it.
     pub(super) fn endpoint(&self) -> String {
+        if let Some(label) = &self.label {
+            return label.clone();
+        }
         match self.path.char_indices().nth(80) {
             Some((end, _)) => format!("{}…", &self.path[..end]),
             None => self.path.clone(),
@@ -73,6 +88,14 @@ pub(super) struct Client {
     /// Whether anything ever came back.
     answered: AtomicBool,
     requests: AtomicU64,
+    renewals: Mutex<Renewals>,
+}
+
+/// Tokens that were replaced, and by which; `None` where there is no other. Each is asked for once.
+#[derive(Default)]
+struct Renewals {
+    renew: Option<Renew>,
+    replaced: BTreeMap<Secret, Option<Secret>>,
 }
 
 impl Client {
@@ -81,6 +104,19 @@ impl Client {
     /// # Errors
     /// The URL, a header or the CA file cannot be used.
     pub(super) fn new(options: &ServerOptions) -> Result<Self, PlexError> {
+        Self::build(options, None)
+    }
+
+    /// The same for a service that is not the server: behind the proxy of the environment, should
+    /// there be one, and with the usual certificates.
+    ///
+    /// # Errors
+    /// The URL cannot be used.
+    pub(super) fn outside(options: &ServerOptions) -> Result<Self, PlexError> {
+        Self::build(options, ureq::Proxy::try_from_env())
+    }
+
+    fn build(options: &ServerOptions, proxy: Option<ureq::Proxy>) -> Result<Self, PlexError> {
         let base = Base::parse(&options.url)?;
         let mut tls = TlsConfig::builder().disable_verification(options.insecure_tls);
         if let Some(file) = &options.ca_file {
@@ -100,7 +136,7 @@ impl Client {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .proxy(None)
+            .proxy(proxy)
             .timeout_resolve(Some(CONNECT_TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(options.timeout))
@@ -117,7 +153,33 @@ impl Client {
             backoff: options.backoff,
             answered: AtomicBool::new(false),
             requests: AtomicU64::new(0),
+            renewals: Mutex::default(),
         })
+    }
+
+    /// From now on asks `renew` for another token when one is not accepted.
+    pub(super) fn renew_with(&self, renew: Renew) {
+        self.renewals().renew = Some(renew);
+    }
+
+    fn renewals(&self) -> std::sync::MutexGuard<'_, Renewals> {
+        self.renewals.lock().expect("nothing panics while it holds the tokens")
+    }
+
+    /// The token that stands for `token` by now.
+    fn current(&self, token: &Secret) -> Secret {
+        self.renewals().replaced.get(token).cloned().flatten().unwrap_or_else(|| token.clone())
+    }
+
+    /// Another token than `rejected`, which stood for `token`. Other threads wait meanwhile: they would
+    /// ask for the same.
+    fn renewed(&self, token: &Secret, rejected: &Secret) -> Option<Secret> {
+        let mut renewals = self.renewals();
+        if !renewals.replaced.contains_key(token) {
+            let new = renewals.renew.as_ref().and_then(|renew| renew(token));
+            renewals.replaced.insert(token.clone(), new);
+        }
+        renewals.replaced[token].clone().filter(|new| new != rejected)
     }
 
     /// How many requests were sent, retries among them.
@@ -130,10 +192,42 @@ impl Client {
     /// # Errors
     /// How the last try failed.
     pub(super) fn get(&self, call: &Get<'_>) -> Result<Answer, PlexError> {
+        let Some(token) = call.token else { return self.container(call) };
+        let current = self.current(token);
+        match self.container(&Get { token: Some(&current), ..call.clone() }) {
+            Err(error @ PlexError::Unauthorized { .. }) => match self.renewed(token, &current) {
+                Some(new) => self.container(&Get { token: Some(&new), ..call.clone() }),
+                None => Err(error),
+            },
+            outcome => outcome,
+        }
+    }
+
+    fn container(&self, call: &Get<'_>) -> Result<Answer, PlexError> {
+        self.patiently(call, |headers, body| {
+            let container = Container::decode(body).map_err(|why| self.asked(call).undecodable(why))?;
+            let total = container.total().or_else(|| number(headers.get("x-plex-container-total-size")));
+            Ok(Answer { container, total })
+        })
+    }
+
+    /// The same for an answer that is no container: its bytes.
+    ///
+    /// # Errors
+    /// How the last try failed.
+    pub(super) fn fetch(&self, call: &Get<'_>) -> Result<Vec<u8>, PlexError> {
+        self.patiently(call, |_, body| Ok(body.to_vec()))
+    }
+
+    fn patiently<T>(
+        &self,
+        call: &Get<'_>,
+        read: impl Fn(&HeaderMap, &[u8]) -> Result<T, Failure>,
+    ) -> Result<T, PlexError> {
         let mut tried = 0;
         loop {
             tried += 1;
-            let failure = match self.once(call, tried) {
+            let failure = match self.once(call, tried).and_then(|(headers, body)| read(&headers, &body)) {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -145,7 +239,7 @@ impl Client {
         }
     }
 
-    fn once(&self, call: &Get<'_>, tried: u32) -> Result<Answer, Failure> {
+    fn once(&self, call: &Get<'_>, tried: u32) -> Result<(HeaderMap, Vec<u8>), Failure> {
         let started = Instant::now();
         let sent = self.send(call);
         let (status, bytes) = match &sent {
@@ -153,47 +247,59 @@ impl Client {
             Err(_) => (0, 0),
         };
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::debug!(method = "GET", path = call.path, status, bytes, ms, tried, "plex");
+        let method = if call.post.is_some() { "POST" } else { "GET" };
+        tracing::debug!(method, path = call.endpoint(), status, bytes, ms, tried, "plex");
         let (status, headers, body) = sent?;
         self.answered.store(true, Ordering::Relaxed);
-        if status != StatusCode::OK {
-            return Err(self.asked(call).refused(status, &headers, &body));
+        match status {
+            StatusCode::OK => Ok((headers, body)),
+            // What was asked for was made: a token.
+            StatusCode::CREATED if call.post.is_some() => Ok((headers, body)),
+            _ => Err(self.asked(call).refused(status, &headers, &body)),
         }
-        let container = Container::decode(&body).map_err(|why| self.asked(call).undecodable(why))?;
-        let total = container.total().or_else(|| number(headers.get("x-plex-container-total-size")));
-        Ok(Answer { container, total })
     }
 
-    fn asked<'a>(&'a self, call: &'a Get<'a>) -> Asked<'a> {
+    pub(super) fn asked<'a>(&'a self, call: &'a Get<'a>) -> Asked<'a> {
         Asked { base: &self.base, timeout: self.timeout, call }
     }
 
     fn send(&self, call: &Get<'_>) -> Result<(StatusCode, HeaderMap, Vec<u8>), Failure> {
         let mark = if call.query.is_empty() { "" } else { "?" };
         let url = format!("{}{}{}{mark}{}", self.base.origin, self.base.prefix, call.path, call.query);
-        let mut request = self.agent.get(url);
-        for (name, value) in &self.headers {
-            request = request.header(name, value);
-        }
+        let mut headers = self.headers.clone();
         if let Some(token) = call.token {
-            request = request.header("x-plex-token", token_header(token)?);
+            headers.insert("x-plex-token", token_header(token)?);
         }
         if let Some((start, size)) = call.page {
             // Both or neither: a size without a start is ignored.
-            request = request.header("x-plex-container-start", start).header("x-plex-container-size", size);
+            headers.insert("x-plex-container-start", start.into());
+            headers.insert("x-plex-container-size", size.into());
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let mut response = request.call().map_err(|error| self.asked(call).broken(error))?;
+        let sent = if let Some(body) = &call.post {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            with_headers(self.agent.post(url), &headers).send(body.as_str())
+        } else {
+            with_headers(self.agent.get(url), &headers).call()
+        };
+        let mut response = sent.map_err(|error| self.asked(call).broken(error))?;
         let status = response.status();
-        let limit = if status == StatusCode::OK { MAX_BODY } else { MAX_ERROR_BODY };
+        let limit = if status.is_success() { MAX_BODY } else { MAX_ERROR_BODY };
         let body = match response.body_mut().with_config().limit(limit).read_to_vec() {
             Ok(body) => body,
             // The status says enough.
-            Err(_) if status != StatusCode::OK => Vec::new(),
+            Err(_) if !status.is_success() => Vec::new(),
             Err(error) => return Err(self.asked(call).broken(error)),
         };
         Ok((status, response.into_parts().0.headers, body))
     }
+}
+
+fn with_headers<B>(mut request: ureq::RequestBuilder<B>, headers: &HeaderMap) -> ureq::RequestBuilder<B> {
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    request
 }
 
 /// The token as a header, marked so that nobody logs it.

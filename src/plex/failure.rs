@@ -175,6 +175,10 @@ impl Asked<'_> {
         let wait = retry_after.map_or(Again::Soon, Again::After);
         match status.as_u16() {
             401 => Failure::last(PlexError::Unauthorized { endpoint }),
+            // The older calls of plex.tv say it so.
+            422 if String::from_utf8_lossy(body).contains("Invalid token") => {
+                Failure::last(PlexError::Unauthorized { endpoint })
+            }
             403 => Failure::last(PlexError::Forbidden { endpoint }),
             404 => Failure::last(PlexError::NotFound { endpoint }),
             429 => Failure { error: PlexError::RateLimited { endpoint, retry_after }, again: wait },

@@ -23,6 +23,24 @@ pub(super) enum Undecodable {
     Syntax { offset: usize, why: String, cut: bool },
 }
 
+/// Decodes what should be JSON of any form.
+pub(super) fn value(body: &[u8]) -> Result<Value, Undecodable> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let text = String::from_utf8_lossy(body);
+    match text.trim_start().as_bytes().first() {
+        None => return Err(Undecodable::NotPlex("an empty answer".to_owned())),
+        Some(b'<') => return Err(Undecodable::NotPlex(describe_markup(&text))),
+        Some(_) => {}
+    }
+    serde_json::from_str(&text).or_else(|error| {
+        serde_json::from_str(&repair(&text)).map_err(|_| Undecodable::Syntax {
+            offset: byte_offset(&text, &error),
+            why: error.to_string(),
+            cut: error.is_eof(),
+        })
+    })
+}
+
 /// The `MediaContainer` of an answer.
 #[derive(Debug)]
 pub(super) struct Container(Map<String, Value>);
@@ -31,21 +49,7 @@ impl Container {
     /// Decodes the body of an answer.
     pub(super) fn decode(body: &[u8]) -> Result<Self, Undecodable> {
         let foreign = || Undecodable::NotPlex("JSON without a MediaContainer".to_owned());
-        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let text = String::from_utf8_lossy(body);
-        match text.trim_start().as_bytes().first() {
-            None => return Err(Undecodable::NotPlex("an empty answer".to_owned())),
-            Some(b'<') => return Err(Undecodable::NotPlex(describe_markup(&text))),
-            Some(_) => {}
-        }
-        let root = match serde_json::from_str(&text) {
-            Ok(value) => value,
-            Err(error) => serde_json::from_str(&repair(&text)).map_err(|_| Undecodable::Syntax {
-                offset: byte_offset(&text, &error),
-                why: error.to_string(),
-                cut: error.is_eof(),
-            })?,
-        };
+        let root = value(body)?;
         let Value::Object(mut root) = root else { return Err(foreign()) };
         match root.remove("MediaContainer") {
             Some(Value::Object(container)) => Ok(Self(container)),

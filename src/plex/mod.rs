@@ -6,22 +6,33 @@
 //! miss rows is never called complete, and a failed read is never an empty one. Only reads: no call
 //! here changes anything on the server. No token appears in any value of this module.
 
+mod account;
 mod address;
 mod client;
+mod community;
+mod discover;
 mod failure;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod hostile;
 mod json;
 mod listing;
+mod outside;
+mod rss;
 mod server;
 #[cfg(test)]
 mod stub;
 mod wire;
+mod xml;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::account::{Account, HomeUser, SharedUser};
+pub use self::community::{Community, Friend};
+pub use self::discover::Discover;
+pub use self::outside::{Listed, ListedKind, Service, ServiceOptions};
+pub use self::rss::{Feed, FeedEntry};
 pub use self::server::{PlexServer, ServerOptions};
 use crate::paths::PlexPath;
 use crate::secret::Secret;
@@ -80,6 +91,9 @@ pub trait MediaServer: Sync {
     /// What this user has on deck in one library, whether or not the library is on the home screen.
     fn on_deck(&self, who: &Secret, library: &Library) -> Read<Vec<Item>>;
 
+    /// Every film or show of one library, with its external ids.
+    fn catalog(&self, who: &Secret, library: &Library) -> Read<Vec<Item>>;
+
     /// Every episode of these shows, with this user's watch state, in no certain order. A show that
     /// is gone has no episodes.
     fn episodes(&self, who: &Secret, library: &Library, shows: &[RatingKey]) -> Read<Vec<Item>>;
@@ -131,6 +145,8 @@ pub struct Library {
     pub locations: Vec<PlexPath>,
     /// Whether it is being scanned now: a bad moment to move its files.
     pub refreshing: bool,
+    /// Changes when anything in it does; absent where the server does not say.
+    pub stamp: Option<String>,
 }
 
 /// What a library holds. "Other videos" and home videos are `Movie`, as Plex has it.

@@ -13,7 +13,9 @@ use super::address::encode;
 use super::client::{Client, Get, TRIES};
 use super::listing::{Ask, Gathered, Listing, rows};
 use super::wire;
-use super::{Identity, Item, ItemKind, Library, MediaServer, PlexError, RatingKey, Read, Session, ShowRef};
+use super::{
+    Identity, Item, ItemKind, Library, LibraryKind, MediaServer, PlexError, RatingKey, Read, Session, ShowRef,
+};
 use crate::secret::Secret;
 
 /// Shows in one filter, so that the URL stays short.
@@ -96,6 +98,12 @@ impl PlexServer {
     /// How many requests were sent, retries among them.
     pub fn request_count(&self) -> u64 {
         self.client.request_count()
+    }
+
+    /// From now on asks `renew` for another token when the server does not accept one, and goes on
+    /// with that. Each token is asked for once.
+    pub fn renew_with(&self, renew: impl Fn(&Secret) -> Option<Secret> + Send + Sync + 'static) {
+        self.client.renew_with(Box::new(renew));
     }
 
     fn ask<'a>(&self, path: String, query: String, who: &'a Secret, library: &'a Library) -> Ask<'a> {
@@ -200,6 +208,15 @@ impl MediaServer for PlexServer {
         }
     }
 
+    fn catalog(&self, who: &Secret, library: &Library) -> Read<Vec<Item>> {
+        let number = if library.kind == LibraryKind::Show { 2 } else { 1 };
+        let path = format!("/library/sections/{}/all", encode(&library.id));
+        match self.ask(path, format!("type={number}&includeGuids=1"), who, library).all(&self.client, |_| false) {
+            Ok(listing) => Read::from_parts(listing.items, listing.problems),
+            Err(error) => Read::Failed(error),
+        }
+    }
+
     fn episodes(&self, who: &Secret, library: &Library, shows: &[RatingKey]) -> Read<Vec<Item>> {
         let shows: Vec<RatingKey> = BTreeSet::from_iter(shows).into_iter().cloned().collect();
         let mut gathered = Gathered::default();
@@ -281,7 +298,6 @@ fn join(keys: &[RatingKey]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::LibraryKind;
     use super::super::stub::{Stub, TOKEN, container, reply, token};
     use super::*;
 
@@ -292,6 +308,7 @@ mod tests {
             kind: LibraryKind::Show,
             locations: vec![],
             refreshing: false,
+            stamp: None,
         }
     }
 

@@ -134,6 +134,7 @@ fn part(row: Row<'_>) -> Result<Part, String> {
 pub(super) fn library(row: &Value) -> Result<Library, String> {
     let row = Row::new(row)?;
     let id = row.id("key").ok_or_else(|| format!("{} has no key", row.name()))?;
+    let stamps = ["updatedAt", "scannedAt", "contentChangedAt"].map(|key| row.int(key));
     Ok(Library {
         title: title(row, "title").unwrap_or_else(|| id.clone()),
         id,
@@ -146,6 +147,7 @@ pub(super) fn library(row: &Value) -> Result<Library, String> {
         },
         locations: row.list("Location")?.into_iter().filter_map(|at| at.text("path")).map(PlexPath::new).collect(),
         refreshing: row.flag("refreshing"),
+        stamp: stamps.iter().any(Option::is_some).then(|| stamps.map(|at| at.unwrap_or(0).to_string()).join("-")),
     })
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Person<'a> {
     pub(super) dropped: bool,
     /// What this person plays now, by rating key.
     pub(super) plays: BTreeSet<RatingKey>,
+    /// What was read for this person's lists, with their watch state.
+    pub(super) listed: Vec<Item>,
 }
 
 /// One library as one viewer sees it.
@@ -53,7 +55,8 @@ pub(super) struct Asked<'a> {
     pub(super) sessions_trouble: Option<String>,
     /// Why there may be more items.
     pub(super) played_trouble: Option<String>,
-    pub(super) libraries: usize,
+    /// Those of the owner that are looked at.
+    pub(super) libraries: Vec<Library>,
     /// One line each.
     pub(super) problems: Vec<String>,
 }
@@ -82,7 +85,7 @@ impl<'a> Asked<'a> {
             played: Vec::new(),
             sessions_trouble: None,
             played_trouble: None,
-            libraries: 0,
+            libraries: Vec::new(),
             problems: Vec::new(),
         };
         let missing = asked.check_libraries(request, lists.get(request.owner))?;
@@ -95,12 +98,13 @@ impl<'a> Asked<'a> {
                 next_complete: !missing,
                 dropped: false,
                 plays: BTreeSet::new(),
+                listed: Vec::new(),
             };
             let what = || format!("the libraries of {}", viewer.name);
             let libraries = if let Some(list) = lists.get(&viewer.token) {
                 asked.take(&mut person, list.clone(), what)
             } else {
-                asked.problems.push(format!("{}: no token; what was wanted before stays wanted", viewer.name));
+                // Whoever looked for the token has said so.
                 person.dropped = true;
                 Vec::new()
             };
@@ -131,8 +135,8 @@ impl<'a> Asked<'a> {
         if visible.is_empty() {
             return Err(SelectError::NoLibraries);
         }
-        self.libraries = included(request, visible.clone()).len();
-        if self.libraries == 0 {
+        self.libraries = included(request, visible.clone());
+        if self.libraries.is_empty() {
             let configured = request.select.libraries.join(", ");
             let visible = visible.iter().map(|library| library.title.as_str()).collect::<Vec<_>>().join(", ");
             return Err(SelectError::NoneIncluded { configured, visible });
@@ -183,7 +187,7 @@ impl<'a> Asked<'a> {
         if !keys.is_empty() {
             jobs.push(Box::new(|| played = request.server.items(request.owner, &keys)));
         }
-        for (person, slots) in people.iter().zip(&mut reads).filter(|_| request.select.on_deck) {
+        for (person, slots) in people.iter().zip(&mut reads).filter(|(person, _)| person.viewer.tastes.on_deck) {
             for (shelf, slot) in person.shelves.iter().zip(slots) {
                 let token = &person.viewer.token;
                 jobs.push(Box::new(|| *slot = Some(request.server.on_deck(token, &shelf.library))));
@@ -219,13 +223,12 @@ impl<'a> Asked<'a> {
                 shelf.playing = self.played.iter().filter(is_here).cloned().collect();
                 let seeds = shelf.on_deck.iter().chain(&shelf.playing);
                 let shows: BTreeSet<RatingKey> = seeds.filter_map(show_of).cloned().collect();
-                if !shows.is_empty() && !person.dropped {
+                let tastes = &person.viewer.tastes;
+                let looks_ahead = tastes.on_deck && !Lookahead::of(tastes).is_off();
+                if !shows.is_empty() && !person.dropped && looks_ahead {
                     wanted.push((at, index, shows.into_iter().collect()));
                 }
             }
-        }
-        if Lookahead::of(request.select).is_off() || !request.select.on_deck {
-            wanted.clear();
         }
         let reads = each(&wanted, |(at, index, shows)| {
             let person = &people[*at];
@@ -300,7 +303,7 @@ impl<'a> Asked<'a> {
 }
 
 /// What came, and what is wrong with it.
-fn came<T: Default>(read: Read<T>) -> (T, Option<String>) {
+pub(super) fn came<T: Default>(read: Read<T>) -> (T, Option<String>) {
     match read {
         Read::Complete(value) => (value, None),
         Read::Incomplete { value, problems } => {
@@ -328,7 +331,7 @@ fn included(request: &Request<'_>, libraries: Vec<Library>) -> Vec<Library> {
 }
 
 /// Runs one read for each input, and gives the answers in the order of the inputs.
-fn each<T: Sync, R: Send>(inputs: &[T], read: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(super) fn each<T: Sync, R: Send>(inputs: &[T], read: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let mut slots: Vec<Option<R>> = inputs.iter().map(|_| None).collect();
     let read = &read;
     let fill = |(slot, input)| -> Job<'_> {

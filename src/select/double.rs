@@ -15,6 +15,8 @@ use crate::secret::Secret;
 pub(super) struct Double {
     pub(super) libraries: BTreeMap<String, Read<Vec<Library>>>,
     pub(super) on_deck: BTreeMap<(String, String), Read<Vec<Item>>>,
+    /// By library.
+    pub(super) catalog: BTreeMap<String, Read<Vec<Item>>>,
     /// All episodes there are.
     pub(super) episodes: BTreeMap<(String, String), Read<Vec<Item>>>,
     /// All items there are.
@@ -31,7 +33,7 @@ impl Double {
         calls
     }
 
-    fn note(&self, call: String) {
+    pub(super) fn note(&self, call: String) {
         self.calls.lock().unwrap().push(call);
     }
 }
@@ -71,6 +73,11 @@ impl MediaServer for Double {
         select(self.on_deck.get(&(who.expose().to_owned(), library.id.clone())), |_| true)
     }
 
+    fn catalog(&self, who: &Secret, library: &Library) -> Read<Vec<Item>> {
+        self.note(format!("catalog {} {}", who.expose(), library.id));
+        select(self.catalog.get(&library.id), |_| true)
+    }
+
     fn episodes(&self, who: &Secret, library: &Library, shows: &[RatingKey]) -> Read<Vec<Item>> {
         self.note(format!("episodes {} {} {}", who.expose(), library.id, keys(shows)));
         let of_them = |item: &Item| {
@@ -94,7 +101,7 @@ impl MediaServer for Double {
 /// A library with this id, in `/data`.
 pub(super) fn library(id: &str, kind: LibraryKind) -> Library {
     let locations = vec![PlexPath::new("/data")];
-    Library { id: id.to_owned(), title: format!("Library {id}"), kind, locations, refreshing: false }
+    Library { id: id.to_owned(), title: format!("Library {id}"), kind, locations, refreshing: false, stamp: None }
 }
 
 /// A version with these files.

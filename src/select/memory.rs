@@ -120,6 +120,16 @@ impl Memory {
         self.answers.get(reason)
     }
 
+    /// Every source and user that was ever asked.
+    pub(super) fn reasons(&self) -> impl Iterator<Item = &Reason> {
+        self.answers.keys()
+    }
+
+    /// Everybody who counted in the last run.
+    pub fn viewers(&self) -> &BTreeSet<String> {
+        &self.viewers
+    }
+
     /// Since when the unit has been wanted without a break.
     pub(super) fn wanted_since(&self, unit: &FileKey) -> Option<Timestamp> {
         self.units.get(unit).filter(|known| known.wanted)?.since

@@ -1,11 +1,12 @@
 //! What is wanted: from Plex's answers to ranked wants, and what becomes of those that nobody wants.
 //!
-//! Owns the sources (on deck and next episodes so far), how their answers are laid together with the
+//! Owns the sources (on deck and next episodes, watchlists and feeds), how their answers are laid together with the
 //! last good ones, and the order of wants. Asks Plex through [`MediaServer`] and looks at no file.
 //! Invariants: an answer that is failed or partial takes nothing away that was wanted before; one
 //! unit is one want, whoever wants it; the same answers in any order give the same wants.
 
 mod ask;
+mod catalog;
 #[cfg(test)]
 mod double;
 mod memory;
@@ -14,20 +15,23 @@ mod next;
 mod tests;
 mod units;
 mod want;
+mod watchlist;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+pub use self::catalog::Catalog;
 pub use self::memory::Memory;
 pub use self::want::{Class, EvictWhy, FileKey, Rank, Reason, Release, Source, Want};
+pub use self::watchlist::{List, Lists};
 
 use self::ask::{Asked, Person, Shelf};
 use self::memory::{Answer, later};
 use self::next::{Lookahead, next, show_key};
 use self::units::Finder;
-use crate::config::{Evict, Select};
+use crate::config::{Evict, Override, Select};
 use crate::paths::{PathMap, Unmapped};
 use crate::plex::{Item, MediaServer, PlexError};
 use crate::secret::Secret;
@@ -40,6 +44,30 @@ pub struct Viewer {
     /// Reads for them. Empty when there is none at the moment: they are not asked, and what they
     /// wanted stays wanted. Who is left out altogether is taken not to count any more.
     pub token: Secret,
+    pub tastes: Tastes,
+}
+
+/// What somebody likes: the settings of `[select]`, or their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tastes {
+    pub on_deck: bool,
+    pub next_episodes: u32,
+    pub prefetch_minutes: u32,
+    pub watchlist: bool,
+    pub watchlist_episodes: u32,
+}
+
+impl Tastes {
+    pub fn of(select: &Select, own: Option<&Override>) -> Self {
+        let own = own.cloned().unwrap_or_default();
+        Self {
+            on_deck: own.on_deck.unwrap_or(select.on_deck),
+            next_episodes: own.next_episodes.unwrap_or(select.next_episodes),
+            prefetch_minutes: own.prefetch_minutes.unwrap_or(select.prefetch_minutes),
+            watchlist: own.watchlist.unwrap_or(select.watchlist),
+            watchlist_episodes: own.watchlist_episodes.unwrap_or(select.watchlist_episodes),
+        }
+    }
 }
 
 /// A unit that the history says is on the cache.
@@ -59,6 +87,11 @@ pub struct Request<'a> {
     /// The owner's token, whether or not the owner is one of the viewers.
     pub owner: &'a Secret,
     pub viewers: &'a [Viewer],
+    pub lists: &'a Lists,
+    /// What the libraries hold, as far as it was known before.
+    pub catalog: &'a Catalog,
+    /// Gives the external ids of an entry of a list, by its guid.
+    pub external_ids: &'a (dyn Fn(&str) -> Result<Vec<String>, PlexError> + Sync),
     pub select: &'a Select,
     pub evict: &'a Evict,
     pub maps: &'a PathMap,
@@ -90,6 +123,8 @@ pub struct Gathered {
     watched: BTreeMap<(String, String), Seen>,
     viewers: BTreeSet<String>,
     answers: BTreeMap<Reason, Answer>,
+    /// What the libraries hold, when more is known of it now.
+    pub catalog: Option<Catalog>,
 }
 
 /// A file that has no place below any map.
@@ -171,9 +206,10 @@ pub fn gather(request: &Request<'_>, memory: &Memory) -> Result<Gathered, Select
 
     let mut finder = Finder::new(request.maps, request.map_names, request.select);
     let mut answers = BTreeMap::new();
-    for person in asked.people.iter().filter(|_| request.select.on_deck) {
+    for person in asked.people.iter().filter(|person| person.viewer.tastes.on_deck) {
         scope.answer(person, &mut finder, &mut answers);
     }
+    let catalog = scope.lists(&mut asked, &mut finder, &mut answers);
     let (wants, expired) = scope.merge(&answers);
     let watched = scope.watched(&mut asked, &answers);
     let playing = playing(request, &asked);
@@ -192,10 +228,11 @@ pub fn gather(request: &Request<'_>, memory: &Memory) -> Result<Gathered, Select
         playing,
         problems: asked.problems,
         incomplete: answers.iter().filter(|(_, answer)| !answer.complete).map(|(reason, _)| reason.clone()).collect(),
-        libraries: asked.libraries,
+        libraries: asked.libraries.len(),
         watched,
         viewers: request.viewers.iter().map(|viewer| viewer.name.clone()).collect(),
         answers,
+        catalog,
     })
 }
 
@@ -219,7 +256,7 @@ impl Scope<'_> {
         let user = Some(person.viewer.name.clone());
         let on_deck = Reason { source: Source::OnDeck, user: user.clone() };
         let following = Reason { source: Source::NextEpisode, user };
-        let ahead = Lookahead::of(self.request.select);
+        let ahead = Lookahead::of(&person.viewer.tastes);
         let (mut first, mut then) = (Vec::new(), Vec::new());
         for shelf in person.shelves.iter().filter(|_| !person.dropped) {
             for item in &shelf.on_deck {
@@ -262,7 +299,8 @@ impl Scope<'_> {
             for want in last.into_iter().flat_map(|last| &last.wants) {
                 // The configuration may have changed since, and nothing stays recent for ever.
                 let has_place = |part: &FileKey| self.request.map_names.contains(&part.map) && !finder.excludes(part);
-                let counts = want.parts.iter().all(has_place) && self.is_recent(want.rank.recency.0);
+                let lasts = want.rank.class == Class::Watchlist || self.is_recent(want.rank.recency.0);
+                let counts = want.parts.iter().all(has_place) && lasts;
                 if counts && !units.contains(want.unit()) {
                     let mut want = want.clone();
                     if want.rank.class == Class::Playing {
@@ -318,7 +356,8 @@ impl Scope<'_> {
         for person in asked.people.iter().filter(|person| !person.dropped) {
             let name = &person.viewer.name;
             let Some(keys) = of_interest.get(name) else { continue };
-            for item in person.shelves.iter().flat_map(|shelf| shelf.on_deck.iter().chain(&shelf.episodes)) {
+            let shelved = person.shelves.iter().flat_map(|shelf| shelf.on_deck.iter().chain(&shelf.episodes));
+            for item in shelved.chain(&person.listed) {
                 if keys.contains(item.rating_key.as_str()) {
                     seen.insert((name.clone(), item.rating_key.to_string()), Seen::of(item));
                 }

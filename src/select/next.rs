@@ -4,8 +4,8 @@
 //! server lists them in; seasons' ends and gaps do not stop them, watched ones and those without a
 //! file are passed over, and specials (season 0) never follow. Pure.
 
+use super::Tastes;
 use super::units::is_usable;
-use crate::config::Select;
 use crate::plex::{Item, ItemKind, RatingKey};
 
 /// How far to look ahead: so many episodes, and more until so much play time is ahead.
@@ -16,8 +16,8 @@ pub(super) struct Lookahead {
 }
 
 impl Lookahead {
-    pub(super) fn of(select: &Select) -> Self {
-        Self { episodes: select.next_episodes, minutes: select.prefetch_minutes }
+    pub(super) fn of(tastes: &Tastes) -> Self {
+        Self { episodes: tastes.next_episodes, minutes: tastes.prefetch_minutes }
     }
 
     pub(super) fn is_off(self) -> bool {
@@ -40,11 +40,37 @@ pub(super) fn show_key(item: &Item) -> Option<&RatingKey> {
 /// The watch state in `episodes` is that of the user who is asked about.
 pub(super) fn next<'i>(seed: &Item, episodes: &'i [Item], ahead: Lookahead) -> Vec<(u32, &'i Item)> {
     let (Some(start), Some(show)) = (position(seed), show_of(seed)) else { return Vec::new() };
+    let is_after = |place: (i64, i64), item: &Item| place > start && item.rating_key != seed.rating_key;
+    following(show, episodes, ahead, is_after)
+}
+
+/// The next episodes of a show that need not be on deck: those after the one that the user saw last, or
+/// from that one on when it was not seen to its end; from the first where none was ever seen.
+pub(super) fn upcoming<'i>(show: &RatingKey, episodes: &'i [Item], count: u32) -> Vec<(u32, &'i Item)> {
+    let is_begun = |item: &&Item| item.watched() || item.view_offset_ms.is_some();
+    let seen = episodes.iter().filter(|item| show_key(item) == Some(show)).filter(is_begun);
+    let seen = seen.filter_map(|item| Some((position(item).filter(|place| place.0 > 0)?, item)));
+    let last = seen.max_by_key(|(place, item)| (item.last_viewed_at, *place));
+    let start = last.map(|(place, item)| (place, item.watched()));
+    let is_due = |place: (i64, i64), _: &Item| match start {
+        None => true,
+        Some((start, to_its_end)) => place > start || (place == start && !to_its_end),
+    };
+    following(show, episodes, Lookahead { episodes: count, minutes: 0 }, is_due)
+}
+
+/// The unwatched episodes of a show, in their order, for which `is_due` holds.
+fn following<'i>(
+    show: &RatingKey,
+    episodes: &'i [Item],
+    ahead: Lookahead,
+    is_due: impl Fn((i64, i64), &Item) -> bool,
+) -> Vec<(u32, &'i Item)> {
     let mut following: Vec<((i64, i64), &Item)> = episodes
         .iter()
         .filter(|item| show_key(item) == Some(show) && !item.watched() && is_usable(item))
         .filter_map(|item| Some((position(item)?, item)))
-        .filter(|&(place, item)| place > start && place.0 > 0 && item.rating_key != seed.rating_key)
+        .filter(|&(place, item)| place.0 > 0 && is_due(place, item))
         .collect();
     following.sort_by_key(|&(place, item)| (place, &item.rating_key));
     following.dedup_by_key(|(_, item)| &item.rating_key);
@@ -79,6 +105,39 @@ mod tests {
     use super::*;
     use crate::select::double::{episode, watched};
     use proptest::prelude::*;
+
+    #[test]
+    fn a_show_goes_on_after_what_was_seen_last_and_in_the_middle_of_it() {
+        let show = RatingKey::new("Lost");
+        let plain = || [(0, 1), (1, 1), (1, 2), (1, 3), (2, 1), (2, 2)].map(|(season, at)| episode("Lost", season, at));
+        let with = |changes: &[(usize, Item)]| {
+            let mut episodes = plain();
+            for (at, item) in changes {
+                episodes[*at] = item.clone();
+            }
+            upcoming(&show, &episodes, 2)
+                .iter()
+                .map(|(step, item)| format!("+{step} {}", item.label()))
+                .collect::<Vec<_>>()
+        };
+        let begun = |season, at, when| Item {
+            view_offset_ms: Some(60_000),
+            last_viewed_at: Some(when),
+            ..episode("Lost", season, at)
+        };
+        let seen = |season, at, when| watched(episode("Lost", season, at), Some(when));
+        for (changes, expected) in [
+            (vec![], &["+1 Lost S01E01", "+2 Lost S01E02"][..]),
+            (vec![(0, seen(0, 1, 9))], &["+1 Lost S01E01", "+2 Lost S01E02"]),
+            (vec![(2, seen(1, 2, 9))], &["+1 Lost S01E03", "+2 Lost S02E01"]),
+            (vec![(2, seen(1, 2, 9)), (4, seen(2, 1, 5))], &["+1 Lost S01E03", "+2 Lost S02E02"]),
+            (vec![(1, seen(1, 1, 5)), (3, begun(1, 3, 9))], &["+1 Lost S01E03", "+2 Lost S02E01"]),
+            (vec![(5, seen(2, 2, 9))], &[]),
+        ] {
+            assert_eq!(with(&changes), expected, "{changes:?}");
+        }
+        assert!(upcoming(&RatingKey::new("Found"), &plain(), 2).is_empty());
+    }
 
     fn labels(seed: &Item, episodes: &[Item], ahead: Lookahead) -> Vec<String> {
         next(seed, episodes, ahead).iter().map(|(step, item)| format!("+{step} {}", item.label())).collect()

@@ -1,6 +1,7 @@
 //! Runs of the whole module against a server in memory: what is wanted. What is let go when is in the
 //! module below.
 
+mod lists;
 mod releases;
 
 use std::time::Duration;
@@ -17,11 +18,19 @@ const DAY: i64 = 24 * HOUR;
 /// When the first run takes place, seconds since 1970.
 const START: i64 = 1_800_000_000;
 
+fn viewer(name: &str) -> Viewer {
+    let tastes = Tastes::of(&Select::default(), None);
+    Viewer { name: name.to_owned(), token: Secret::new(name), tastes }
+}
+
 struct World {
     plex: Double,
     select: Select,
     evict: Evict,
     viewers: Vec<Viewer>,
+    lists: Lists,
+    /// What plex.tv tells of guids.
+    ids: BTreeMap<String, Vec<String>>,
     cached: Vec<CachedUnit>,
     owner: Secret,
     maps: PathMap,
@@ -32,7 +41,7 @@ struct World {
 /// `owner`, `anna` and `ben`, each named as their token; library 1 has movies and 2 shows.
 fn world() -> World {
     let mut plex = Double::default();
-    let viewers = ["owner", "anna", "ben"].map(|name| Viewer { name: name.to_owned(), token: Secret::new(name) });
+    let viewers = ["owner", "anna", "ben"].map(viewer);
     for viewer in &viewers {
         let libraries = vec![library("1", LibraryKind::Movie), library("2", LibraryKind::Show)];
         plex.libraries.insert(viewer.name.clone(), Read::Complete(libraries));
@@ -42,6 +51,8 @@ fn world() -> World {
         select: Select { next_episodes: 2, ..Select::default() },
         evict: Evict::default(),
         viewers: viewers.to_vec(),
+        lists: Lists::default(),
+        ids: BTreeMap::new(),
         cached: Vec::new(),
         owner: Secret::new("owner"),
         maps: PathMap::new(["/data"]).unwrap(),
@@ -69,10 +80,18 @@ impl World {
     }
 
     fn try_run(&self, memory: &Memory) -> Result<Gathered, SelectError> {
+        let tastes = Tastes::of(&self.select, None);
+        let viewers: Vec<Viewer> = self.viewers.iter().map(|viewer| Viewer { tastes, ..viewer.clone() }).collect();
         let request = Request {
             server: &self.plex,
             owner: &self.owner,
-            viewers: &self.viewers,
+            viewers: &viewers,
+            lists: &self.lists,
+            catalog: &Catalog::default(),
+            external_ids: &|guid| {
+                self.plex.note(format!("ids {guid}"));
+                Ok(self.ids.get(guid).cloned().unwrap_or_default())
+            },
             select: &self.select,
             evict: &self.evict,
             maps: &self.maps,

@@ -27,7 +27,9 @@ fn error(run: &Run) -> (String, String) {
 
 /// Waits until the stand-in server was asked for something.
 fn wait_for_a_request(env: &TestEnv) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while env.plex.requests().is_empty() {
+        assert!(std::time::Instant::now() < deadline, "nobody asked");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

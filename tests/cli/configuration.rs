@@ -85,15 +85,10 @@ fn what_is_missing_is_named() {
 fn what_this_release_cannot_do_is_refused_and_not_ignored() {
     let env = world();
     for (section, key, value) in [
-        ("select", "watchlist", "true"),
-        ("select", "friends_watchlists", "true"),
-        ("select", "rss", "[\"http://127.0.0.1/feed\"]"),
         ("select", "recently_added", "\"14d\""),
         ("select", "playlists", "[\"Tonight\"]"),
         ("select", "collections", "[\"Noir\"]"),
         ("select", "prefetch_minutes", "90"),
-        ("plex.endpoints", "account", "\"http://127.0.0.1/\""),
-        ("users.override.\"anna\"", "next_episodes", "10"),
     ] {
         let text = format!("{}[{section}]\n{key} = {value}\n", env.config());
         let said = message(&run_with(&env, &text, &["sync", "--json"]).expect(78));
@@ -134,7 +129,7 @@ fn a_wrong_variable_is_named_in_place_of_file_and_line() {
     for (name, value, wanted) in [
         ("PLEXCACHE_LIMITS__MAX_SIZ", "5000", "max_siz"),
         ("PLEXCACHE_LIMITS__MAX_SIZE", "much", "much"),
-        ("PLEXCACHE_SELECT__WATCHLIST", "true", "not supported"),
+        ("PLEXCACHE_SELECT__PREFETCH_MINUTES", "5", "not supported"),
     ] {
         let said = message(&Run::of(env.command(&["sync", "--json"]).env(name, value)).expect(78));
         assert!(said.starts_with(&format!("{name}: ")) && said.contains(wanted), "{said}");

@@ -135,10 +135,11 @@ impl TestEnv {
     pub fn config(&self) -> String {
         let root = self.dir.path().display();
         format!(
-            "version = 1\n[plex]\nurl = \"{}\"\ntoken_file = \"{root}/token\"\n[state]\ndir = \"{root}/state\"\n\
+            "version = 1\n[plex]\nurl = \"{}\"\ntoken_file = \"{root}/token\"\n{}[state]\ndir = \"{root}/state\"\n\
              [[map]]\nplex = \"{PLEX_ROOT}\"\narray = [\"{root}/disk1/media\", \"{root}/disk2/media\"]\n\
              cache = \"{root}/cache/media\"\n{}\n{}",
             self.plex.url(),
+            self.endpoints(),
             self.map,
             self.settings
         )
@@ -441,6 +442,15 @@ impl TestEnv {
         let token = format!("{name}-token");
         self.plex.edit(|library| library.add_user(name, &token));
         self.configure(&format!("[users.tokens]\n{name} = \"{token}\"\n"));
+    }
+
+    /// Where the services of plex.tv are: nothing here ever asks the real ones.
+    fn endpoints(&self) -> String {
+        let services = [("account", "plex.tv"), ("discover", "discover"), ("metadata", "metadata")];
+        let services = services.into_iter().chain([("community", "community"), ("rss", "rss")]);
+        let url = self.plex.outside_url();
+        let pairs: Vec<String> = services.map(|(key, path)| format!("{key} = \"{url}/{path}\"")).collect();
+        format!("endpoints = {{ {} }}\n", pairs.join(", "))
     }
 
     /// Adds lines to the configuration. They go on in its last section.

@@ -15,6 +15,7 @@ mod faults;
 mod filter;
 mod http;
 mod model;
+mod outside;
 mod render;
 mod routes;
 mod view;
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use faults::{Fault, Faults, Matcher};
 pub use http::Request;
 pub use model::{Item, Kind, Library, Media, Part, RatingKey, Refresh, SectionId, SectionKind};
+pub use outside::{Wish, account_uuid};
 pub use watching::{Extra, Session};
 
 use http::{Reply, Server};
@@ -34,25 +36,52 @@ use routes::Answer;
 /// Requests that are kept; older ones are forgotten first.
 const LOG_LIMIT: usize = 100_000;
 
-/// A running stand-in server. Dropping it ends its threads and closes its connections.
+/// A running stand-in server, and beside it one for plex.tv, on another port and with its own faults. Dropping it ends its threads and closes its connections.
 pub struct FakePlex {
     state: Arc<State>,
     server: Server,
+    outside: Server,
 }
 
 struct State {
     library: Mutex<Library>,
     faults: Mutex<Faults>,
     log: Mutex<VecDeque<Request>>,
+    outside_faults: Mutex<Faults>,
+    outside_log: Mutex<VecDeque<Request>>,
 }
 
 impl FakePlex {
     /// Starts to serve `library` on a free port of the loopback address.
     pub fn start(library: Library) -> Self {
-        let state = Arc::new(State { library: Mutex::new(library), faults: Mutex::default(), log: Mutex::default() });
+        let state = Arc::new(State {
+            library: Mutex::new(library),
+            faults: Mutex::default(),
+            log: Mutex::default(),
+            outside_faults: Mutex::default(),
+            outside_log: Mutex::default(),
+        });
         let shared = Arc::clone(&state);
         let server = Server::start(Box::new(move |request| shared.reply(request)));
-        Self { state, server }
+        let shared = Arc::clone(&state);
+        let outside = Server::start(Box::new(move |request| shared.reply_outside(request)));
+        Self { state, server, outside }
+    }
+
+    /// The base URL of the stand-in for plex.tv. Its services are below `/plex.tv`, `/discover`,
+    /// `/metadata`, `/community` and `/rss`.
+    pub fn outside_url(&self) -> String {
+        format!("http://{}", self.outside.address())
+    }
+
+    /// Adds or clears faults of plex.tv.
+    pub fn outside_faults<R>(&self, change: impl FnOnce(&mut Faults) -> R) -> R {
+        change(&mut locked(&self.state.outside_faults))
+    }
+
+    /// Every request to plex.tv so far, oldest first.
+    pub fn outside_requests(&self) -> Vec<Request> {
+        locked(&self.state.outside_log).iter().cloned().collect()
     }
 
     /// The base URL, `http://127.0.0.1:PORT`, without a slash at the end.
@@ -78,6 +107,7 @@ impl FakePlex {
     /// Forgets the requests so far.
     pub fn clear_requests(&self) {
         locked(&self.state.log).clear();
+        locked(&self.state.outside_log).clear();
     }
 }
 
@@ -91,16 +121,21 @@ impl State {
             request.user = user.map(|user| library.user_name(user).to_owned());
             user
         };
-        {
-            let mut log = locked(&self.log);
-            if log.len() == LOG_LIMIT {
-                log.pop_front();
-            }
-            log.push_back(request.clone());
-        }
+        note(&self.log, &request);
         let faults = locked(&self.faults).take(&request);
         let mut reply =
             faults::instead_of_answer(&faults, &request).unwrap_or_else(|| self.answer(user, &request, &faults));
+        faults::spoil(&faults, &mut reply);
+        reply
+    }
+
+    /// The same for plex.tv, which knows people by their account.
+    fn reply_outside(&self, mut request: Request) -> Reply {
+        request.user = request.plex_value("X-Plex-Token").and_then(|token| locked(&self.library).account_of(token));
+        note(&self.outside_log, &request);
+        let faults = locked(&self.outside_faults).take(&request);
+        let mut reply = faults::instead_of_answer(&faults, &request)
+            .unwrap_or_else(|| outside::answer(&mut locked(&self.library), request.user.as_deref(), &request, &faults));
         faults::spoil(&faults, &mut reply);
         reply
     }
@@ -113,6 +148,14 @@ impl State {
             Answer::Status(status) => Reply::error(status, &request.path),
         }
     }
+}
+
+fn note(log: &Mutex<VecDeque<Request>>, request: &Request) {
+    let mut log = locked(log);
+    if log.len() == LOG_LIMIT {
+        log.pop_front();
+    }
+    log.push_back(request.clone());
 }
 
 /// A closure of a test that panicked under the lock must not hide its message behind a second panic.

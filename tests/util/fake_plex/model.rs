@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use super::outside::Outside;
 use super::watching::{Play, Session, User};
 
 /// Plex's opaque id of an item; also of a playlist and a collection.
@@ -219,6 +220,9 @@ pub struct Library {
     pub(super) sessions: Vec<Session>,
     pub(super) history: Vec<Play>,
     pub(super) refreshes: Vec<Refresh>,
+    pub(super) outside: Outside,
+    /// How often an item was added, changed or removed: sections show that they changed.
+    pub(super) revision: i64,
     local: Vec<(String, PathBuf)>,
     /// The last rating key, media id and part id that were given out.
     keys: u64,
@@ -251,6 +255,8 @@ impl Library {
             sessions: Vec::new(),
             history: Vec::new(),
             refreshes: Vec::new(),
+            outside: Outside::default(),
+            revision: 0,
             local: Vec::new(),
             keys: 100,
             media_ids: 50_000,
@@ -373,6 +379,7 @@ impl Library {
 
     /// An item, to be changed.
     pub fn item_mut(&mut self, rating_key: &str) -> &mut Item {
+        self.revision += 1;
         let key = self.key_of(rating_key);
         self.items.get_mut(&key).expect("key_of gives keys of items")
     }
@@ -404,6 +411,7 @@ impl Library {
     }
 
     fn change_parts(&mut self, file: &str, change: impl Fn(&mut Part)) -> usize {
+        self.revision += 1;
         let media = self.items.values_mut().flat_map(|item| &mut item.media);
         let parts = media.flat_map(|media| &mut media.parts).filter(|part| part.file.as_deref() == Some(file));
         parts.map(change).count()
@@ -412,6 +420,7 @@ impl Library {
     /// Removes an item and all below it; a season and a show go with their last episode. What plays it
     /// stops, and history no longer knows its key.
     pub fn remove(&mut self, rating_key: &str) {
+        self.revision += 1;
         let mut doomed = vec![self.key_of(rating_key)];
         while let Some(key) = doomed.pop() {
             let Some(item) = self.items.remove(&key) else { continue };
@@ -451,6 +460,7 @@ impl Library {
 
     fn add_item(&mut self, section: SectionId, kind: Kind, title: &str, parent: Option<u64>) -> u64 {
         self.section_mut(section);
+        self.revision += 1;
         let key = self.next_key();
         if let Some(parent) = parent.and_then(|parent| self.items.get_mut(&parent)) {
             parent.children.push(key);

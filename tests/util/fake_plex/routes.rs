@@ -121,7 +121,7 @@ fn in_library(library: &Library, user: usize, rest: &[&str], request: &Request) 
         }
         ["sections"] | ["sections", "all"] => {
             let sections = library.sections.iter().filter(|section| visible(&section.id));
-            let rows = sections.map(|section| view::section(section, library.now));
+            let rows = sections.map(|section| view::section(section, library.now, library.revision));
             Some(Listing::plain("Directory", rows).with("allowSync", false).with("title1", "Plex Library"))
         }
         ["onDeck"] => {

@@ -211,7 +211,7 @@ pub(super) fn all_episodes(library: &Library, user: usize, show: &Item) -> Eleme
         .with("title", "All episodes")
 }
 
-pub(super) fn section(section: &Section, now: i64) -> Element {
+pub(super) fn section(section: &Section, now: i64, revision: i64) -> Element {
     let agent = if section.kind.name() == "movie" { "tv.plex.agents.movie" } else { "tv.plex.agents.series" };
     let mut row = Element::row("Directory")
         .with("allowSync", true)
@@ -229,7 +229,7 @@ pub(super) fn section(section: &Section, now: i64) -> Element {
         .with("scannedAt", now)
         .with("content", true)
         .with("directory", true)
-        .with("contentChangedAt", now)
+        .with("contentChangedAt", revision)
         .with("hidden", section.hidden);
     for (index, location) in (1..).zip(&section.locations) {
         row.push(Element::row("Location").with("id", section.id * 100 + index).with("path", location.as_str()));
