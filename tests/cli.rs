@@ -33,18 +33,24 @@ mod output;
 mod placements;
 #[path = "cli/plex_faults.rs"]
 mod plex_faults;
+#[path = "cli/proof.rs"]
+mod proof;
 #[path = "cli/races.rs"]
 mod races;
 #[path = "cli/settling.rs"]
 mod settling;
 #[path = "cli/sidecars.rs"]
 mod sidecars;
+#[path = "cli/sources.rs"]
+mod sources;
 #[path = "cli/sync.rs"]
 mod sync;
 #[path = "cli/together.rs"]
 mod together;
 #[path = "cli/undo.rs"]
 mod undo;
+#[path = "cli/upgrades.rs"]
+mod upgrades;
 #[path = "cli/wants.rs"]
 mod wants;
 #[path = "cli/watchlists.rs"]

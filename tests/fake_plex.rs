@@ -3,6 +3,7 @@
 //! Owns the proof that [`FakePlex`] keeps the rules of a real server on which other tests rely: paging,
 //! errors, the two formats, the view of each user, and every fault. It uses no client of the product.
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as it does, by a panic")]
+#![allow(clippy::disallowed_methods, reason = "a test lays out its own files")]
 
 #[path = "util/fake_plex/mod.rs"]
 mod fake_plex;
@@ -463,6 +464,38 @@ fn check_files_looks_at_the_real_file() {
     };
     assert_eq!(parts("?checkFiles=1"), [Some((true, true)), Some((false, false))]);
     assert_eq!(parts(""), [None, None]);
+    let file = folder.path().join("b.mkv");
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    assert_eq!(parts("?checkFiles=1"), [Some((true, false)), Some((false, false))]);
+    plex.edit(|library| library.checks_files = false);
+    assert_eq!(parts("?checkFiles=1"), [None, None]);
+}
+
+#[test]
+fn the_server_sees_a_union_and_only_what_is_not_hidden_from_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    for file in ["cache/a.mkv", "cache/b.mkv", "disk/c.mkv"] {
+        std::fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+        std::fs::write(root.join(file), "x").unwrap();
+    }
+    std::os::unix::fs::symlink(root.join("cache/b.mkv"), root.join("disk/b.mkv")).unwrap();
+    let (plex, _) = start();
+    let sees = |file: &str| {
+        let key = plex.edit(|library| library.add_movie(1, "B", 2001, &[Media::file(file, 1)]));
+        let page = json(&plex, &format!("/library/metadata/{key}?checkFiles=1")).json();
+        page["Metadata"][0]["Media"][0]["Part"][0]["exists"].as_bool().unwrap()
+    };
+    plex.edit(|library| {
+        library.map_local("/films", root.join("cache"));
+        library.map_local("/films", root.join("disk"));
+        library.map_local("/films/deep", root.join("nowhere"));
+        library.map_local(r"D:\Films", root.join("disk"));
+    });
+    let files = ["/films/a.mkv", "/films/b.mkv", "/films/c.mkv", "/films/deep/c.mkv", "/filmsc.mkv", r"d:\films\c.mkv"];
+    assert_eq!(files.map(sees), [true, true, true, false, false, true]);
+    plex.edit(|library| library.hide_local(root.join("cache")));
+    assert_eq!(files.map(sees), [false, false, true, false, false, true]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::plan::{Cached, Choice, plan_evict};
 use crate::report::PlanContext;
-use crate::select::{FileKey, Memory, Playing, pinned};
+use crate::select::{FileKey, Memory, Pinned, Playing};
 
 /// Takes files off the cache.
 #[derive(Debug)]
@@ -71,7 +71,8 @@ impl Command for Evict {
         let wants = memory.wants();
         let wanted = wants.iter().map(|want| want.unit().clone()).collect();
         let releases = memory.releases(&sync::cached_units(&changes), &wanted, &config.evict, now);
-        let cached = survey.cached(&releases, |key| pinned(&config.select, key));
+        let pins = Pinned::new(&config.select, &memory);
+        let cached = survey.cached(&releases, |key| pins.has(key));
         let mut candidates = Vec::new();
         let keys;
         let choice = match selection {

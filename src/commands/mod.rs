@@ -7,6 +7,7 @@
 
 mod evict;
 mod history;
+mod proof;
 mod sidecar;
 mod status;
 mod survey;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use camino::Utf8PathBuf;
 
+use self::proof::Proof;
 use crate::config::{self, Config, HostTask};
 use crate::exit::Exit;
 use crate::history::record::{Ended, Event, Outcome, RunFinished, RunOutcome, RunStarted};
@@ -122,6 +124,8 @@ pub(crate) struct Changes {
     started: Instant,
     /// What could not be read or done besides the actions: the run is partial.
     problems: Vec<Trouble>,
+    /// Whether Plex can read what is cached; `None` where it is not to be asked.
+    proof: Option<Proof>,
 }
 
 /// What a run is recorded as.
@@ -189,7 +193,8 @@ impl Session<'_> {
             Ok(tiers) => tiers,
             Err(failure) => return Err(record_refusal(log, failure)),
         };
-        let mut changes = Changes { tiers, log, index, root_locks: Vec::new(), started, problems: Vec::new() };
+        let mut changes =
+            Changes { tiers, log, index, root_locks: Vec::new(), started, problems: Vec::new(), proof: None };
         if let Err(failure) = self.take_roots(&mut changes, &waits) {
             return Err(record_refusal(changes.log, failure));
         }
@@ -317,6 +322,10 @@ impl Changes {
         self.log.is_none()
     }
 
+    pub(crate) fn prove(&mut self, proof: Proof) {
+        self.proof = Some(proof);
+    }
+
     pub(crate) fn problem(&mut self, text: impl Into<String>) {
         self.trouble(Trouble { text: text.into(), hint: None });
     }
@@ -381,26 +390,7 @@ impl Changes {
                 return Ok(Exit::Ok);
             }
         }
-        let mut done = 0;
-        let mut transfer = Transfer::new(&self.tiers, &mut history, transfer_options(session.config, &session.options));
-        let mut limit = Limit::new(&session.options, self.started);
-        for (index, action) in plan.actions.iter().enumerate() {
-            if session.stop.is_raised() || limit.is_reached(action) {
-                break;
-            }
-            session.reporter.message(&Message::Started { action, number: index + 1, total: plan.actions.len() });
-            let (stop, reporter) = (&session.stop, &mut *session.reporter);
-            let ended = transfer.perform(action, &mut |done| {
-                reporter.message(&Message::Progress { done });
-                if stop.is_raised() { ControlFlow::Break(Stop) } else { ControlFlow::Continue(()) }
-            });
-            let ended = ended.map_err(history_failure)?;
-            done += 1;
-            limit.count(ended.bytes);
-            tally.ended(action, &ended);
-            session.reporter.message(&Message::Ended { action, ended: &ended });
-        }
-        let not_started = plan.actions.len() - done;
+        let not_started = self.carry_out(session, &mut history, plan, &mut tally)?;
         let exit = session.stop.exit().unwrap_or(tally.exit());
         let summary = tally.summary(Some(history.run()), context.command, self.started, exit, not_started);
         // The reader has seen the problems as warnings; the history has to tell them later.
@@ -410,6 +400,49 @@ impl Changes {
         session.reporter.message(&Message::Summary(&summary));
         Ok(exit)
     }
+
+    /// Performs the actions of the plan, and says how many were never begun.
+    fn carry_out(
+        &mut self,
+        session: &mut Session<'_>,
+        history: &mut History,
+        plan: &Plan,
+        tally: &mut Tally,
+    ) -> anyhow::Result<usize> {
+        let mut done = 0;
+        let mut transfer = Transfer::new(&self.tiers, history, transfer_options(session.config, &session.options));
+        let mut limit = Limit::new(&session.options, self.started);
+        for (index, action) in plan.actions.iter().enumerate() {
+            if session.stop.is_raised() || limit.is_reached(action) {
+                break;
+            }
+            if self.proof.as_ref().is_some_and(|proof| proof.forbids(action)) {
+                continue;
+            }
+            session.reporter.message(&Message::Started { action, number: index + 1, total: plan.actions.len() });
+            let ended = perform(session, &mut transfer, action)?;
+            done += 1;
+            limit.count(ended.bytes);
+            tally.ended(action, &ended);
+            if let Some(refuted) = self.proof.as_mut().and_then(|proof| proof.after(action, &ended)) {
+                self.problems.push(refuted.take_back(session, &mut transfer, tally)?);
+            }
+        }
+        tally.refused = self.proof.as_ref().is_some_and(|proof| proof.forbids_all(&plan.actions));
+        Ok(plan.actions.len() - done)
+    }
+}
+
+/// Performs one action, and shows how it goes and ends.
+fn perform(session: &mut Session<'_>, transfer: &mut Transfer<'_>, action: &Action) -> anyhow::Result<Ended> {
+    let (stop, reporter) = (&session.stop, &mut *session.reporter);
+    let ended = transfer.perform(action, &mut |done| {
+        reporter.message(&Message::Progress { done });
+        if stop.is_raised() { ControlFlow::Break(Stop) } else { ControlFlow::Continue(()) }
+    });
+    let ended = ended.map_err(history_failure)?;
+    session.reporter.message(&Message::Ended { action, ended: &ended });
+    Ok(ended)
 }
 
 /// `--max-transfer` and `--max-duration`: no further copy is begun once one of them is used up.
@@ -450,6 +483,8 @@ struct Tally {
     finished: RunFinished,
     failures: Vec<(String, String)>,
     partial: bool,
+    /// Plex could read nothing of what was cached.
+    refused: bool,
 }
 
 impl Tally {
@@ -462,7 +497,7 @@ impl Tally {
                 failures.push((skip.path.clone(), skip.detail.clone()));
             }
         }
-        Self { partial: partial || !failures.is_empty(), finished, failures }
+        Self { partial: partial || !failures.is_empty(), finished, failures, refused: false }
     }
 
     fn count(&mut self, action: &Action, outcome: Outcome) {
@@ -489,7 +524,11 @@ impl Tally {
     }
 
     fn exit(&self) -> Exit {
-        if self.partial { Exit::Partial } else { Exit::Ok }
+        match (self.refused, self.partial) {
+            (true, _) => Exit::Refused,
+            (false, true) => Exit::Partial,
+            (false, false) => Exit::Ok,
+        }
     }
 
     fn summary(
@@ -500,9 +539,10 @@ impl Tally {
         exit: Exit,
         not_started: usize,
     ) -> Summary {
-        let Self { mut finished, failures, partial } = self;
+        let Self { mut finished, failures, partial, .. } = self;
         finished.outcome = match exit {
             Exit::Interrupted | Exit::Terminated => RunOutcome::Stopped,
+            Exit::Refused => RunOutcome::Refused,
             _ if partial => RunOutcome::Partial,
             _ => RunOutcome::Ok,
         };

@@ -20,7 +20,7 @@ use crate::paths::MediaPath;
 use crate::plan::{Cached, CopyState, EvictWhy, Kind};
 use crate::plex::MediaServer;
 use crate::report::{self, FileStatus, Message, ServerLine, Status, TierStatus, Why};
-use crate::select::{FileKey, Memory, pinned};
+use crate::select::{FileKey, Memory, Pinned};
 use crate::state::replace_file;
 use crate::tier::{self, Leniency, Look, MARKER, Tiers};
 
@@ -116,6 +116,7 @@ fn status(session: &Session<'_>, index: &Index, memory: &Memory, now: Timestamp)
     }
     let wanted: BTreeSet<FileKey> = memory.wants().iter().map(|want| want.unit().clone()).collect();
     let releases = memory.releases(&sync::units_of(index), &wanted, &config.evict, now);
+    let pins = Pinned::new(&config.select, memory);
     let file = |(key, cached): (&FileKey, &Cached)| {
         let unit = FileKey { map: key.map.clone(), path: cached.action.unit.clone() };
         let root = roots.iter().find(|root| root.map.cache == cached.action.cache_root);
@@ -124,7 +125,7 @@ fn status(session: &Session<'_>, index: &Index, memory: &Memory, now: Timestamp)
             state: folder.and_then(|folder| survey::state_in(folder, cached).ok()).map(|(state, _)| state),
             release: releases.get(&unit).copied().flatten(),
             wanted: wanted.contains(&unit),
-            pinned: pinned(&config.select, key),
+            pinned: pins.has(key) || pins.has(&unit),
             held_until: index
                 .holds
                 .get(key)
@@ -303,7 +304,12 @@ fn lines_of(file: &FileStatus) -> Vec<String> {
                 EvictWhy::Watched => "everybody who wanted it has watched it",
                 EvictWhy::Unwanted => "nobody wants it any more",
                 EvictWhy::MaxAge => "it has been wanted for longer than evict.max_age",
-                EvictWhy::MakeRoom | EvictWhy::Asked | EvictWhy::Undo | EvictWhy::Gone => "of its own",
+                EvictWhy::MakeRoom
+                | EvictWhy::Asked
+                | EvictWhy::Undo
+                | EvictWhy::Gone
+                | EvictWhy::Unreadable
+                | EvictWhy::Replaced => "of its own",
             };
             format!("evicted after {}, because {why}", local(release.at))
         }

@@ -14,7 +14,9 @@ use super::sidecar::{Rule, SUBS};
 use crate::config::{Placement, Sidecars};
 use crate::history::{Hold, Index};
 use crate::paths::MediaPath;
-use crate::plan::{Cached, CachedFile, Candidate, CandidateFile, CopyState, FileState, Kind, Pool, Release, Why};
+use crate::plan::{
+    Action, Cached, CachedFile, Candidate, CandidateFile, CopyState, FileState, Kind, Pool, Release, Why,
+};
 use crate::select::{FileKey, Playing, Want};
 use crate::tier::{Folder, MAX_NAME, MapTiers, OpenFiles, Root, Stat, Tiers};
 use crate::transfer::KEPT;
@@ -60,10 +62,40 @@ impl Survey<'_> {
                 release: releases.get(&unit).copied().flatten(),
                 held_until: self.hold(key, Kind::Cache),
                 pinned: is_pinned(key) || is_pinned(&unit),
+                superseded: false,
             };
             files.insert(key.clone(), file);
         }
         files
+    }
+
+    /// Marks the cached parts of `wants` whose originals were replaced since, in the units of which Plex
+    /// has learned something. What cannot be looked at is taken to be as it was.
+    pub(super) fn mark_superseded(&self, wants: &[Want], files: &mut BTreeMap<FileKey, CachedFile>) {
+        for want in wants {
+            for part in &want.parts {
+                let Some(file) = files.get_mut(part).filter(|file| self.learned_since(want, file.cached.at)) else {
+                    continue;
+                };
+                file.superseded = self.is_replaced(&file.cached.action).unwrap_or_else(|error| {
+                    tracing::debug!("cannot look for the original of {part}: {error}");
+                    false
+                });
+            }
+        }
+    }
+
+    /// Whether the array has a file under the name of a cached one that is not its original.
+    fn is_replaced(&self, action: &Action) -> io::Result<bool> {
+        let Some(map) = self.tiers.map(&action.map) else { return Ok(false) };
+        let found = map.find(&action.path)?;
+        let at_home = found.iter().find(|(root, _)| root.path == action.array_root);
+        if let Some((_, stat)) = at_home {
+            let is_original = action.placement == Placement::Copy && Some(stat.fingerprint()) == action.array;
+            return Ok(stat.is_file() && !is_original);
+        }
+        // On another disk it is the newer one only if the original is nowhere any more.
+        Ok(found.iter().any(|(_, stat)| stat.is_file()) && self.kept_original(&action.key())?.is_none())
     }
 
     fn holder(&self, stat: &Stat) -> Option<String> {
@@ -124,9 +156,10 @@ impl Survey<'_> {
             return blocked(Why::Playing, "playing now");
         }
         let mut files = Vec::new();
-        let is_complete = want.parts.iter().all(|part| cached.iter().any(|(key, _)| *key == part));
-        if is_complete && !self.has_news(want, cached) {
-            let of_parts = |key: &FileKey| !want.parts.contains(key);
+        let keys: BTreeSet<&FileKey> = cached.iter().map(|(key, _)| *key).collect();
+        if want.parts.iter().all(|part| keys.contains(part)) && !self.has_news(want, cached) {
+            let parts: BTreeSet<&FileKey> = want.parts.iter().collect();
+            let of_parts = |key: &FileKey| !parts.contains(key);
             files.extend(cached.iter().filter_map(|(key, cached)| known(map, key, cached)));
             files.sort_by_key(|file| (of_parts(&file.key), file.key.clone()));
         }
@@ -146,13 +179,21 @@ impl Survey<'_> {
     /// Plex has learned something of the item since, of a new subtitle perhaps. For a while only, because
     /// it wakes the array's disks.
     fn has_news(&self, want: &Want, cached: &[(&FileKey, &Cached)]) -> bool {
-        let is_new = |at: Timestamp| self.now.duration_since(at) < NEWS;
-        if cached.iter().any(|(_, cached)| cached.action.left_out && is_new(cached.at)) {
+        if cached.iter().any(|(_, cached)| cached.action.left_out && self.is_new(cached.at)) {
             return true;
         }
-        let Some(updated) = want.updated_at.and_then(|at| Timestamp::from_second(at).ok()) else { return false };
         let since = cached.iter().map(|(_, cached)| cached.at).min();
-        since.is_some_and(|since| updated > since) && is_new(updated)
+        since.is_some_and(|since| self.learned_since(want, since))
+    }
+
+    /// Whether Plex has lately learned something of the item, and after `at`.
+    fn learned_since(&self, want: &Want, at: Timestamp) -> bool {
+        let updated = want.updated_at.and_then(|at| Timestamp::from_second(at).ok());
+        updated.is_some_and(|updated| updated > at && self.is_new(updated))
+    }
+
+    fn is_new(&self, at: Timestamp) -> bool {
+        self.now.duration_since(at) < NEWS
     }
 
     fn file(&self, map: &MapTiers, key: &FileKey) -> CandidateFile {
@@ -239,6 +280,7 @@ impl Survey<'_> {
         if self.sidecars == Sidecars::None {
             return Vec::new();
         }
+        let videos: BTreeSet<&FileKey> = parts.iter().collect();
         for part in parts {
             for root in &map.array {
                 let folder = match root.folder.parent_of(&part.path) {
@@ -256,7 +298,7 @@ impl Survey<'_> {
         found
             .into_iter()
             .map(|path| FileKey { map: map.name.clone(), path })
-            .filter(|key| !parts.contains(key))
+            .filter(|key| !videos.contains(key))
             .collect()
     }
 

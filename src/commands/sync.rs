@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
 
+use super::proof::Proof;
 use super::survey::Survey;
 use super::{Begin, Changes, Command, Failure, Session, pool_lines};
 use crate::config::Config;
@@ -17,7 +18,7 @@ use crate::plex::{Identity, MediaServer, PlexError, PlexServer, ServerOptions};
 use crate::report::{PlanContext, ServerLine};
 use crate::secret::Secret;
 use crate::select::{
-    CachedUnit, Catalog, FileKey, Gathered, Memory, Playing, Request, SelectError, Source, gather, pinned,
+    CachedUnit, Catalog, FileKey, Gathered, Memory, Pinned, Playing, Request, SelectError, Source, gather,
 };
 use crate::state::StateDir;
 
@@ -105,6 +106,9 @@ fn plan(
     for problem in &gathered.problems {
         changes.problem(problem.clone());
     }
+    for warning in &gathered.warnings {
+        session.warn(warning);
+    }
     let memory = memory.after(&gathered, &cached_units, now);
     if !is_dry_run {
         if let Err(error) = memory.save(&state) {
@@ -126,7 +130,9 @@ fn plan(
     };
     let wanted: BTreeSet<FileKey> = gathered.wants.iter().map(|want| want.unit().clone()).collect();
     let releases = memory.releases(&cached_units, &wanted, &config.evict, now);
-    let cached = survey.cached(&releases, |key| pinned(&config.select, key));
+    let pins = Pinned::new(&config.select, &memory);
+    let mut cached = survey.cached(&releases, |key| pins.has(key));
+    survey.mark_superseded(&gathered.wants, &mut cached);
     let candidates = survey.candidates(&gathered.wants);
     let pools = survey.pools(&config.limits).context("asking the cache for free space")?;
     let mut plan = plan_sync(&Input {
@@ -149,6 +155,9 @@ fn plan(
         pools: pool_lines(&pools, &cached, &plan),
         undo_of: Vec::new(),
     };
+    if config.safety.verify_with_plex {
+        changes.prove(Proof::new(server.plex, maps, map_names));
+    }
     Ok((plan, context))
 }
 

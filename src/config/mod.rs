@@ -2,8 +2,8 @@
 //!
 //! Owns the way from a TOML file and the environment to a [`Config`] that the rest of the program can
 //! believe without looking again: every value in its range, every path absolute, no root in another.
-//! Refuses what this release cannot do (`NOT_YET`) instead of ignoring it. Nothing here changes a
-//! file, talks to Plex or looks at a root.
+//! Refuses a key that it does not know instead of ignoring it. Nothing here changes a file, talks to
+//! Plex or looks at a root.
 
 mod env;
 mod file;
@@ -33,19 +33,6 @@ use file::{Document, File};
 
 /// Where the state is when nothing says otherwise and root runs the program.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/plexcache";
-
-/// Whether a key that is set would have an effect.
-type Predicate = fn(&Config) -> bool;
-
-/// Keys that the file may have and that this release cannot act on: refused when they are set to
-/// something that would have an effect.
-const NOT_YET: &[(&str, Predicate)] = &[
-    ("select.prefetch_minutes", |config| config.select.prefetch_minutes > 0),
-    ("select.recently_added", |config| config.select.recently_added.is_some()),
-    ("select.playlists", |config| !config.select.playlists.is_empty()),
-    ("select.collections", |config| !config.select.collections.is_empty()),
-    ("safety.verify_with_plex", |config| config.safety.verify_with_plex),
-];
 
 /// Everything that is configured, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -236,15 +223,7 @@ fn checked(file: File, document: &Document<'_>) -> Result<Config, ConfigError> {
             .with_hint("a [[map]] says where a folder of Plex is on the array and on the cache"));
     }
     let maps = map::checked(map, document)?;
-    let config = Config { plex, users, select, maps, limits, evict, transfer, safety, state };
-    // What is set and takes effect is refused; a default that has no effect yet is not.
-    for (key, has_effect) in NOT_YET {
-        if document.has(key) && has_effect(&config) {
-            let path: Vec<&str> = key.split('.').collect();
-            return Err(document.error(&path, format!("`{key}` is not supported by this release; remove it")));
-        }
-    }
-    Ok(config)
+    Ok(Config { plex, users, select, maps, limits, evict, transfer, safety, state })
 }
 
 /// The directory of the state.
@@ -395,31 +374,6 @@ mod tests {
         assert!(error.starts_with("PLEXCACHE_MAP__0__CACHE: found \"/a/x\""), "{error}");
         let error = check("", &[("PLEXCACHE_PLEX__URL", "http://a")]).unwrap_err().to_string();
         assert!(error.starts_with("c.toml: found no [[map]]"), "{error}");
-    }
-
-    #[test]
-    fn what_this_release_cannot_do_is_refused_only_when_it_would_have_an_effect() {
-        for (section, harmless, refused) in [
-            ("select", "prefetch_minutes = 0", "prefetch_minutes = 1"),
-            ("select", "recently_added = \"off\"", "recently_added = \"14d\""),
-            ("select", "playlists = []", "playlists = [\"a\"]"),
-            ("select", "collections = []", "collections = [\"a\"]"),
-            ("safety", "verify_with_plex = false", "verify_with_plex = true"),
-        ] {
-            let with = |line: &str| {
-                let header = format!("[{section}]\n");
-                let text = MINIMAL.replacen(&header, &format!("{header}{line}\n"), 1);
-                check(&if text == MINIMAL { format!("{MINIMAL}{header}{line}\n") } else { text }, &[])
-            };
-            assert!(with(harmless).is_ok(), "{harmless}");
-            let error = with(refused).unwrap_err().to_string();
-            let key = refused.split(' ').next().unwrap();
-            assert!(
-                error.contains(&format!("`{section}.{key}` is not supported by this release; remove it")),
-                "{error}"
-            );
-            assert!(error.starts_with("c.toml:2: ") || error.starts_with("c.toml:8: "), "{error}");
-        }
     }
 
     #[test]

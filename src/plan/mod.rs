@@ -238,6 +238,8 @@ pub struct CachedFile {
     pub held_until: Option<Timestamp>,
     /// Matches a pin.
     pub pinned: bool,
+    /// The array has something newer than the copy, which must go whoever wants it.
+    pub superseded: bool,
 }
 
 /// What became of the cached copy since we made it.

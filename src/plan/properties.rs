@@ -180,6 +180,7 @@ fn apply(world: &mut World, plan: &Plan, overheads: &[u16]) {
                     release: None,
                     held_until: None,
                     pinned: false,
+                    superseded: false,
                 };
                 assert!(world.cached.insert(action.key(), file).is_none(), "cached twice");
             }

@@ -314,6 +314,23 @@ fn what_is_left_of_a_copy_that_is_gone_is_repaired_whatever_protects_it() {
 }
 
 #[test]
+fn a_copy_of_something_older_goes_though_it_is_wanted_and_the_next_run_caches_the_new_one() {
+    let mut world = World::with_room_for(9);
+    let file = world.wanted_and_cached("a", 5);
+    (file.superseded, file.pinned, file.held_until) = (true, true, Some(hours(1)));
+    // A sidecar that is new would come alone.
+    world.candidates[0].files.push(on_array("a.srt", GIB));
+    world.want("b", 5);
+    let expected = ["evict a: Replaced", "no cache b: NoRoom, short by 1.0 GiB"];
+    assert_eq!(world.plan(), expected, "the room of the new one is kept");
+    world.evict = false;
+    assert_eq!(world.plan(), ["cache a.srt", "no cache b: NoRoom, short by 2.0 GiB"]);
+    world.evict = true;
+    world.cached.get_mut(&key("a")).unwrap().playing = true;
+    assert_eq!(world.plan()[0], "cache a.srt", "but not while it plays");
+}
+
+#[test]
 fn a_unit_that_an_undo_evicted_is_held_off() {
     let mut world = World::with_room_for(9);
     world.want("a", 1).files.push(on_array("a.srt", 1));

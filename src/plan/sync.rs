@@ -5,7 +5,7 @@
 //! grace. Refuses to evict what is in use, held, pinned or of unknown standing, and to evict a changed
 //! copy only for room. `evict` without arguments is the same plan without its copies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8Path;
 
@@ -48,7 +48,7 @@ enum Standing {
     Protected((Why, String)),
     /// Stays while there is room.
     Loose,
-    /// Goes, because nobody wants it any more.
+    /// Goes, because nobody wants it any more, or because it is not what is wanted any more.
     Due(EvictWhy),
 }
 
@@ -78,8 +78,11 @@ fn items<'a>(input: &Input<'a>) -> Vec<Item<'a>> {
                     present.add(pool, cost(file.cached.action.size));
                 }
             }
-            let (lacks, hindrance) = lacks(&unit, input, &pools);
-            Item { standing: standing(&unit, input), unit, present, lacks, hindrance }
+            let standing = standing(&unit, input);
+            // A wanted unit that goes is cached anew by the next run, whole.
+            let (lacks, hindrance) =
+                if matches!(standing, Standing::Due(_)) { Default::default() } else { lacks(&unit, input, &pools) };
+            Item { unit, standing, present, lacks, hindrance }
         })
         .collect();
     let wanted = items.iter().take_while(|item| item.unit.candidate.is_some()).count();
@@ -91,6 +94,9 @@ fn items<'a>(input: &Input<'a>) -> Vec<Item<'a>> {
 fn standing(unit: &Unit, input: &Input) -> Standing {
     if unit.present.is_empty() || !input.evict {
         return Standing::Stays;
+    }
+    if unit.superseded() && unit.in_use().is_none() && !input.sessions_unknown {
+        return Standing::Due(EvictWhy::Replaced);
     }
     let blocked = unit.candidate.and_then(|candidate| candidate.blocked.clone());
     let untouchable = unit
@@ -119,11 +125,12 @@ fn lacks<'a>(unit: &Unit<'a>, input: &Input, pools: &PoolOf) -> (Lacks<'a>, Opti
         return (lacks, None);
     };
     let gone: BTreeMap<FileKey, &CachedFile> = unit.gone.iter().map(|&file| (file.cached.action.key(), file)).collect();
+    let parts: BTreeSet<&FileKey> = candidate.want.parts.iter().collect();
     let mut hindrance = candidate.blocked.clone();
     lacks.any = hindrance.is_some() && candidate.want.parts.iter().any(|part| !unit.has(part));
     for &file in unit.files.iter().filter(|file| !unit.has(&file.key)) {
         match (&file.state, gone.get(&file.key)) {
-            (FileState::Blocked { why, detail }, _) if candidate.want.parts.contains(&file.key) => {
+            (FileState::Blocked { why, detail }, _) if parts.contains(&file.key) => {
                 lacks.any = true;
                 hindrance = hindrance.or_else(|| Some((*why, detail.clone())));
             }
@@ -331,8 +338,9 @@ fn assemble(input: &Input, items: &[Item], walk: Walk) -> Plan {
             }
             // Sidecars first: a run that is cut short then leaves a unit that lacks a part, and such a unit is
             // looked at again, while nobody looks for the sidecars of one whose parts are all there.
+            let is_part: BTreeSet<&FileKey> = want.parts.iter().collect();
             let (parts, sidecars): (Vec<&CandidateFile>, Vec<&CandidateFile>) =
-                item.lacks.now.iter().partition(|file| want.parts.contains(&file.key));
+                item.lacks.now.iter().partition(|file| is_part.contains(&file.key));
             for file in sidecars.into_iter().chain(parts) {
                 let next = roots.len();
                 let root = *roots.entry(&file.array_root).or_insert(next);

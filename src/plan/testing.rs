@@ -100,6 +100,7 @@ impl World {
             release: Some(Release { at: hours(-1), why: EvictWhy::Watched }),
             held_until: None,
             pinned: false,
+            superseded: false,
         };
         self.cached.insert(key(name), file);
         self.cached.get_mut(&key(name)).unwrap()
@@ -163,10 +164,11 @@ impl fmt::Debug for World {
             let files = candidate.files.iter().map(|file| (file.key.path.as_str(), file.size, &file.cache_root));
             writeln!(f, "wants {}: {:?} {:?}", candidate.want.title, candidate.blocked, files.collect::<Vec<_>>())?;
         }
-        for (key, CachedFile { cached, state, open, playing, release, held_until, pinned }) in &self.cached {
+        for (key, CachedFile { cached, state, open, playing, release, held_until, pinned, superseded }) in &self.cached
+        {
             let (unit, size, root) = (cached.action.unit.as_str(), cached.action.size, &cached.action.cache_root);
             write!(f, "has {key} of {unit}, {size} on {root}: {state:?} {open:?} playing={playing} ")?;
-            writeln!(f, "{release:?} {held_until:?} pinned={pinned}")?;
+            writeln!(f, "{release:?} {held_until:?} pinned={pinned} superseded={superseded}")?;
         }
         Ok(())
     }

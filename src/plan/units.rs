@@ -114,6 +114,11 @@ impl Unit<'_> {
         changed.then(|| (Why::Changed, "the cached copy was changed".into()))
     }
 
+    /// The array has something newer than one of the copies.
+    pub(super) fn superseded(&self) -> bool {
+        self.present.iter().any(|file| file.superseded)
+    }
+
     /// Says that the unit stays on the cache although it should leave it.
     ///
     /// Only for units of which something is on the cache.

@@ -35,7 +35,7 @@ pub(crate) fn check(body: &[u8]) {
         }
     }
     for row in &rows {
-        drop((wire::library(row), wire::session(row)));
+        drop((wire::library(row), wire::list(row), wire::session(row)));
     }
     drop((wire::identity(&container), wire::account_name(&container, "1")));
 }

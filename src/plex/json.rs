@@ -139,6 +139,20 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Yes or no, where it is said so that it cannot be mistaken.
+    pub(super) fn truth(self, key: &str) -> Option<bool> {
+        match self.0.get(key)? {
+            Value::Bool(truth) => Some(*truth),
+            Value::Number(number) => number.as_i64().map(|number| number != 0),
+            Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+                "1" | "true" => Some(true),
+                "0" | "false" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// A text as it is, spaces and all: names of files begin and end with them. A title that is
     /// only digits comes as a number from some servers.
     pub(super) fn text(self, key: &str) -> Option<String> {

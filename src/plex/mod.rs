@@ -101,6 +101,25 @@ pub trait MediaServer: Sync {
     /// These items. One that is gone is simply absent.
     fn items(&self, who: &Secret, keys: &[RatingKey]) -> Read<Vec<Item>>;
 
+    /// The movies or episodes of this library that were added at `since` (seconds since 1970) or later.
+    fn added_since(&self, who: &Secret, library: &Library, since: i64) -> Read<Vec<Item>>;
+
+    /// The video playlists of this user.
+    fn playlists(&self, who: &Secret) -> Read<Vec<List>>;
+
+    /// The collections of this library.
+    fn collections(&self, who: &Secret, library: &Library) -> Read<Vec<List>>;
+
+    /// What is in a playlist or a collection, in its order.
+    fn members(&self, who: &Secret, list: &List) -> Read<Vec<Item>>;
+
+    /// This item, with what the server finds now where its files should be. `None` when it is gone.
+    /// Asked with the owner's token.
+    ///
+    /// # Errors
+    /// The call failed.
+    fn look_at_files(&self, key: &RatingKey) -> Result<Option<Item>, PlexError>;
+
     /// What plays now, whoever plays it. Asked with the owner's token.
     fn sessions(&self) -> Read<Vec<Session>>;
 }
@@ -158,6 +177,21 @@ pub enum LibraryKind {
     Photo,
     /// A kind this program does not know.
     Other,
+}
+
+/// A playlist of a user, or a collection of a library.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    pub rating_key: RatingKey,
+    pub title: String,
+    pub kind: ListKind,
+}
+
+/// Which of the two a [`List`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListKind {
+    Playlist,
+    Collection,
 }
 
 /// A row of a listing, with the watch state of the user who asked.
@@ -301,6 +335,8 @@ pub struct Part {
     pub file: Option<PlexPath>,
     /// Bytes; absent while a recording is under way.
     pub size: Option<u64>,
+    /// Whether the server finds the file and can open it; only where it was asked to look.
+    pub readable: Option<bool>,
 }
 
 /// Something that plays now: a video of a library, live TV, a trailer, music.

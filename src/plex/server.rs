@@ -14,7 +14,8 @@ use super::client::{Client, Get, TRIES};
 use super::listing::{Ask, Gathered, Listing, rows};
 use super::wire;
 use super::{
-    Identity, Item, ItemKind, Library, LibraryKind, MediaServer, PlexError, RatingKey, Read, Session, ShowRef,
+    Identity, Item, ItemKind, Library, LibraryKind, List, ListKind, MediaServer, PlexError, RatingKey, Read, Session,
+    ShowRef,
 };
 use crate::secret::Secret;
 
@@ -155,6 +156,25 @@ impl PlexServer {
         Ok((listing, silent))
     }
 
+    fn whole(&self, path: String, query: &str, who: &Secret, library: Option<&Library>) -> Read<Vec<Item>> {
+        let library = library.map(|library| library.id.as_str());
+        let ask = Ask { path, query: query.to_owned(), who, library, page_size: self.page_size };
+        match ask.all(&self.client, |_| false) {
+            Ok(listing) => Read::from_parts(listing.items, listing.problems),
+            Err(error) => Read::Failed(error),
+        }
+    }
+
+    fn lists(&self, path: &str, who: &Secret) -> Read<Vec<List>> {
+        match rows(&self.client, path, who, wire::list) {
+            Read::Complete(lists) => Read::Complete(lists.into_iter().flatten().collect()),
+            Read::Incomplete { value, problems } => {
+                Read::Incomplete { value: value.into_iter().flatten().collect(), problems }
+            }
+            Read::Failed(error) => Read::Failed(error),
+        }
+    }
+
     /// The episodes of one show.
     fn leaves(&self, who: &Secret, library: &Library, show: &RatingKey) -> Result<Listing, PlexError> {
         let path = format!("/library/metadata/{}/allLeaves", encode(show.as_str()));
@@ -202,10 +222,7 @@ impl MediaServer for PlexServer {
 
     fn on_deck(&self, who: &Secret, library: &Library) -> Read<Vec<Item>> {
         let path = format!("/library/sections/{}/onDeck", encode(&library.id));
-        match self.ask(path, "includeGuids=1".to_owned(), who, library).all(&self.client, |_| false) {
-            Ok(listing) => Read::from_parts(listing.items, listing.problems),
-            Err(error) => Read::Failed(error),
-        }
+        self.whole(path, "includeGuids=1", who, Some(library))
     }
 
     fn catalog(&self, who: &Secret, library: &Library) -> Read<Vec<Item>> {
@@ -270,6 +287,50 @@ impl MediaServer for PlexServer {
             }
         }
         gathered.finish()
+    }
+
+    fn added_since(&self, who: &Secret, library: &Library, since: i64) -> Read<Vec<Item>> {
+        let kind = if library.kind == LibraryKind::Show { 4 } else { 1 };
+        // The operator means "after".
+        let query = format!("type={kind}&addedAt%3E%3E={}&sort=addedAt:desc", since.saturating_sub(1));
+        let path = format!("/library/sections/{}/all", encode(&library.id));
+        // A server that does not know the filter lists the whole library.
+        let is_new = |items: Vec<Item>| {
+            let is_new = |item: &Item| item.added_at.is_some_and(|at| at >= since);
+            items.into_iter().filter(is_new).collect()
+        };
+        match self.whole(path, &query, who, Some(library)) {
+            Read::Complete(items) => Read::Complete(is_new(items)),
+            Read::Incomplete { value, problems } => Read::Incomplete { value: is_new(value), problems },
+            Read::Failed(error) => Read::Failed(error),
+        }
+    }
+
+    fn playlists(&self, who: &Secret) -> Read<Vec<List>> {
+        self.lists("/playlists", who)
+    }
+
+    fn collections(&self, who: &Secret, library: &Library) -> Read<Vec<List>> {
+        self.lists(&format!("/library/sections/{}/collections", encode(&library.id)), who)
+    }
+
+    fn members(&self, who: &Secret, list: &List) -> Read<Vec<Item>> {
+        let key = encode(list.rating_key.as_str());
+        let path = match list.kind {
+            ListKind::Playlist => format!("/playlists/{key}/items"),
+            ListKind::Collection => format!("/library/collections/{key}/children"),
+        };
+        self.whole(path, "", who, None)
+    }
+
+    fn look_at_files(&self, key: &RatingKey) -> Result<Option<Item>, PlexError> {
+        let mut call = Get::new(format!("/library/metadata/{}", encode(key.as_str())), Some(&self.token));
+        "checkFiles=1".clone_into(&mut call.query);
+        match self.client.get(&call).and_then(|answer| Listing::of(&call.path, &answer.container)) {
+            Ok(listing) => Ok(listing.items.into_iter().find(|item| item.rating_key == *key)),
+            Err(PlexError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn sessions(&self) -> Read<Vec<Session>> {
@@ -550,6 +611,61 @@ mod tests {
         let stub = Stub::new(|_, _| reply(404, "", ""));
         assert_eq!(short(&stub.server().items(&ben(), &keys(&["1/../../x?y=", "2,3"]))), "ok");
         assert_eq!(stub.targets(), ["/library/metadata/1%2F..%2F..%2Fx%3Fy%3D,2%2C3"]);
+    }
+
+    #[test]
+    fn what_was_added_lately_is_asked_for_by_its_time_and_held_to_it() {
+        for (kind, number) in [(LibraryKind::Show, 4), (LibraryKind::Movie, 1)] {
+            let stub = Stub::new(|_, _| {
+                let rows = r#"{"ratingKey":"1","type":"movie","addedAt":70},{"ratingKey":"2","type":"movie","addedAt":69},
+                    {"ratingKey":"3","type":"movie"}"#;
+                container(&format!(r#""size":3,"totalSize":3,"Metadata":[{rows}]"#))
+            });
+            let read = stub.server().added_since(&ben(), &Library { kind, ..library() }, 70);
+            assert_eq!(short(&read), "ok 1");
+            let target = format!("/library/sections/2/all?type={number}&addedAt%3E%3E=69&sort=addedAt:desc");
+            assert_eq!(stub.targets(), [target]);
+        }
+    }
+
+    #[test]
+    fn playlists_and_collections_are_listed_and_their_members_read() {
+        let stub = Stub::new(|request, _| match request.target.as_str() {
+            "/playlists" | "/library/sections/2/collections" => container(
+                r#""size":3,"Metadata":[{"ratingKey":7,"type":"playlist","title":"A"},{"ratingKey":8,"type":"collection",
+                "title":"B"},{"ratingKey":9,"type":"playlist","playlistType":"audio"}]"#,
+            ),
+            "/playlists/7/items" => movies(&["2", "1"]),
+            "/library/collections/8/children" => movies(&["3"]),
+            _ => reply(404, "", ""),
+        });
+        let server = stub.server();
+        let Read::Complete(lists) = server.playlists(&ben()) else { panic!("{:?}", server.playlists(&ben())) };
+        assert_eq!(server.collections(&ben(), &library()), Read::Complete(lists.clone()));
+        assert_eq!(lists.iter().map(|list| list.title.as_str()).collect::<Vec<_>>(), ["A", "B"]);
+        let members: Vec<String> = lists.iter().map(|list| short(&server.members(&ben(), list))).collect();
+        assert_eq!(members, ["ok 2 1", "ok 3"]);
+        let gone = List { rating_key: RatingKey::new("10"), ..lists[0].clone() };
+        assert!(matches!(server.members(&ben(), &gone), Read::Failed(PlexError::NotFound { .. })));
+    }
+
+    #[test]
+    fn the_server_looks_at_the_files_of_one_item() {
+        let stub = Stub::new(|request, _| match request.target.as_str() {
+            "/library/metadata/7?checkFiles=1" => container(
+                r#""size":1,"Metadata":[{"ratingKey":7,"type":"movie","Media":[{"Part":[{"file":"/a","exists":0}]}]}]"#,
+            ),
+            "/library/metadata/8?checkFiles=1" => movies(&["7"]),
+            "/library/metadata/9?checkFiles=1" => reply(500, "", ""),
+            _ => reply(404, "", ""),
+        });
+        let server = stub.server();
+        let item = server.look_at_files(&RatingKey::new("7")).unwrap().unwrap();
+        assert_eq!(item.versions[0].parts[0].readable, Some(false));
+        assert_eq!(server.look_at_files(&RatingKey::new("8")), Ok(None), "another item is no answer");
+        assert_eq!(server.look_at_files(&RatingKey::new("6")), Ok(None));
+        assert!(server.look_at_files(&RatingKey::new("9")).is_err());
+        assert_eq!(stub.requests()[0].header("x-plex-token"), Some(TOKEN));
     }
 
     #[test]

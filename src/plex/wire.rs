@@ -7,7 +7,9 @@
 use serde_json::Value;
 
 use super::json::{Container, Row};
-use super::{Identity, Item, ItemKind, Library, LibraryKind, Part, RatingKey, Session, ShowRef, Version};
+use super::{
+    Identity, Item, ItemKind, Library, LibraryKind, List, ListKind, Part, RatingKey, Session, ShowRef, Version,
+};
 use crate::paths::PlexPath;
 
 /// `proxyType` of a version that Plex made itself.
@@ -124,6 +126,10 @@ fn part(row: Row<'_>) -> Result<Part, String> {
         part_id: row.id("id").unwrap_or_default(),
         file: file.filter(|file| !file.is_empty()).map(PlexPath::new),
         size: row.int("size").and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0),
+        readable: match (row.truth("exists"), row.truth("accessible")) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            (exists, accessible) => exists.or(accessible),
+        },
     })
 }
 
@@ -149,6 +155,22 @@ pub(super) fn library(row: &Value) -> Result<Library, String> {
         refreshing: row.flag("refreshing"),
         stamp: stamps.iter().any(Option::is_some).then(|| stamps.map(|at| at.unwrap_or(0).to_string()).join("-")),
     })
+}
+
+/// Reads a playlist or a collection. `Ok(None)` for one that holds no videos.
+///
+/// # Errors
+/// What is wrong with the row.
+pub(super) fn list(row: &Value) -> Result<Option<List>, String> {
+    let row = Row::new(row)?;
+    let kind = match row.text("type").as_deref() {
+        Some("playlist") if row.text("playlistType").is_none_or(|kind| kind == "video") => ListKind::Playlist,
+        Some("collection") => ListKind::Collection,
+        _ => return Ok(None),
+    };
+    let rating_key =
+        row.id("ratingKey").map(RatingKey::new).ok_or_else(|| format!("{} has no ratingKey", row.name()))?;
+    Ok(Some(List { rating_key, title: title(row, "title").unwrap_or_default(), kind }))
 }
 
 /// Reads a row of `/status/sessions`, whatever it plays.
@@ -318,7 +340,8 @@ mod tests {
         let container = decoded(body);
         let item = item(container.rows()[0], container.library_id().as_deref()).unwrap().unwrap();
         assert_eq!((item.title.as_str(), item.library_id.as_deref()), ("1917", Some("3")));
-        let part = Part { part_id: "9".to_owned(), file: Some(PlexPath::new("/m/a.mkv")), size: Some(5) };
+        let part =
+            Part { part_id: "9".to_owned(), file: Some(PlexPath::new("/m/a.mkv")), size: Some(5), readable: None };
         assert_eq!(item.versions[0].parts, [part]);
     }
 
@@ -332,6 +355,48 @@ mod tests {
         let bare = library(&json!({"key": "7"})).unwrap();
         assert_eq!((bare.title.as_str(), bare.kind, bare.locations.len()), ("7", LibraryKind::Other, 0));
         assert_eq!(library(&json!({"title": "TV"})), Err("row \"TV\" has no key".to_owned()));
+    }
+
+    #[test]
+    fn a_playlist_or_collection_is_read_unless_it_holds_music() {
+        let list = |kind, title: &str| List { rating_key: RatingKey::new("5"), title: title.to_owned(), kind };
+        for (value, expected) in [
+            (
+                json!({"ratingKey": 5, "type": "playlist", "title": "Tonight", "playlistType": "video"}),
+                Some(ListKind::Playlist),
+            ),
+            (json!({"ratingKey": "5", "type": "playlist", "title": "Tonight"}), Some(ListKind::Playlist)),
+            (
+                json!({"ratingKey": "5", "type": "collection", "title": "Tonight", "subtype": "show"}),
+                Some(ListKind::Collection),
+            ),
+            (json!({"ratingKey": 5, "type": "playlist", "title": "Tonight", "playlistType": "audio"}), None),
+            (json!({"ratingKey": 5, "type": "movie", "title": "Tonight"}), None),
+        ] {
+            assert_eq!(super::list(&value), Ok(expected.map(|kind| list(kind, "Tonight"))), "{value}");
+        }
+        assert_eq!(
+            super::list(&json!({"type": "playlist", "title": "A"})),
+            Err("row \"A\" has no ratingKey".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_file_is_readable_unless_the_server_says_otherwise() {
+        for (fields, readable) in [
+            (json!({}), None),
+            (json!({"exists": null, "accessible": "perhaps"}), None),
+            (json!({"exists": true, "accessible": 1}), Some(true)),
+            (json!({"exists": "1"}), Some(true)),
+            (json!({"accessible": true}), Some(true)),
+            (json!({"exists": 1, "accessible": 0}), Some(false)),
+            (json!({"exists": "0", "accessible": "1"}), Some(false)),
+            (json!({"accessible": false}), Some(false)),
+            (json!({"exists": "false"}), Some(false)),
+        ] {
+            let value = json!({"ratingKey": 1, "type": "movie", "Media": [{"Part": [fields]}]});
+            assert_eq!(parsed(&value).versions[0].parts[0].readable, readable, "{value}");
+        }
     }
 
     #[test]

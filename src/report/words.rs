@@ -127,6 +127,8 @@ pub(super) fn evict_words(why: EvictWhy) -> &'static str {
         EvictWhy::Asked => "asked for",
         EvictWhy::Undo => "undo",
         EvictWhy::Gone => "the copy is gone",
+        EvictWhy::Unreadable => "Plex cannot read it",
+        EvictWhy::Replaced => "the original was replaced",
     }
 }
 

@@ -55,10 +55,14 @@ pub(super) struct Asked<'a> {
     pub(super) sessions_trouble: Option<String>,
     /// Why there may be more items.
     pub(super) played_trouble: Option<String>,
-    /// Those of the owner that are looked at.
+    /// The configured ones, as the owner sees them.
     pub(super) libraries: Vec<Library>,
+    /// None of them is missing.
+    pub(super) libraries_complete: bool,
     /// One line each.
     pub(super) problems: Vec<String>,
+    /// What should be put right and takes nothing away, one line each.
+    pub(super) warnings: Vec<String>,
 }
 
 type Job<'j> = Box<dyn FnOnce() + Send + 'j>;
@@ -86,9 +90,12 @@ impl<'a> Asked<'a> {
             sessions_trouble: None,
             played_trouble: None,
             libraries: Vec::new(),
+            libraries_complete: lists.get(request.owner).is_some_and(Read::is_complete),
             problems: Vec::new(),
+            warnings: Vec::new(),
         };
         let missing = asked.check_libraries(request, lists.get(request.owner))?;
+        asked.libraries_complete &= !missing;
         let mut names = BTreeSet::new();
         for viewer in request.viewers.iter().filter(|viewer| names.insert(&viewer.name)) {
             let mut person = Person {

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use crate::paths::PlexPath;
 use crate::plex::{
-    Identity, Item, ItemKind, Library, LibraryKind, MediaServer, Part, PlexError, RatingKey, Read, Session, ShowRef,
-    Version,
+    Identity, Item, ItemKind, Library, LibraryKind, List, MediaServer, Part, PlexError, RatingKey, Read, Session,
+    ShowRef, Version,
 };
 use crate::secret::Secret;
 
@@ -22,6 +22,12 @@ pub(super) struct Double {
     /// All items there are.
     pub(super) items: BTreeMap<String, Read<Vec<Item>>>,
     pub(super) sessions: Option<Read<Vec<Session>>>,
+    /// All items there are, by token and library.
+    pub(super) library: BTreeMap<(String, String), Read<Vec<Item>>>,
+    pub(super) playlists: BTreeMap<String, Read<Vec<List>>>,
+    pub(super) collections: BTreeMap<(String, String), Read<Vec<List>>>,
+    /// By rating key of the list.
+    pub(super) members: BTreeMap<String, Read<Vec<Item>>>,
     /// Every call, with its token, in the order in which they came.
     pub(super) calls: Mutex<Vec<String>>,
 }
@@ -90,6 +96,31 @@ impl MediaServer for Double {
     fn items(&self, who: &Secret, wanted: &[RatingKey]) -> Read<Vec<Item>> {
         self.note(format!("items {} {}", who.expose(), keys(wanted)));
         select(self.items.get(who.expose()), |item| wanted.contains(&item.rating_key))
+    }
+
+    fn added_since(&self, who: &Secret, library: &Library, since: i64) -> Read<Vec<Item>> {
+        self.note(format!("added_since {} {}", who.expose(), library.id));
+        let items = self.library.get(&(who.expose().to_owned(), library.id.clone()));
+        select(items, |item| item.added_at.is_some_and(|at| at >= since))
+    }
+
+    fn playlists(&self, who: &Secret) -> Read<Vec<List>> {
+        self.note(format!("playlists {}", who.expose()));
+        select(self.playlists.get(who.expose()), |_| true)
+    }
+
+    fn collections(&self, who: &Secret, library: &Library) -> Read<Vec<List>> {
+        self.note(format!("collections {} {}", who.expose(), library.id));
+        select(self.collections.get(&(who.expose().to_owned(), library.id.clone())), |_| true)
+    }
+
+    fn members(&self, who: &Secret, list: &List) -> Read<Vec<Item>> {
+        self.note(format!("members {} {}", who.expose(), list.rating_key));
+        select(self.members.get(list.rating_key.as_str()), |_| true)
+    }
+
+    fn look_at_files(&self, _: &RatingKey) -> Result<Option<Item>, PlexError> {
+        Ok(None)
     }
 
     fn sessions(&self) -> Read<Vec<Session>> {

@@ -1,6 +1,6 @@
 //! What is wanted: from Plex's answers to ranked wants, and what becomes of those that nobody wants.
 //!
-//! Owns the sources (on deck and next episodes, watchlists and feeds), how their answers are laid together with the
+//! Owns the sources, how their answers are laid together with the
 //! last good ones, and the order of wants. Asks Plex through [`MediaServer`] and looks at no file.
 //! Invariants: an answer that is failed or partial takes nothing away that was wanted before; one
 //! unit is one want, whoever wants it; the same answers in any order give the same wants.
@@ -9,6 +9,7 @@ mod ask;
 mod catalog;
 #[cfg(test)]
 mod double;
+mod lists;
 mod memory;
 mod next;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use self::want::{Class, EvictWhy, FileKey, Rank, Reason, Release, Source, Wa
 pub use self::watchlist::{List, Lists};
 
 use self::ask::{Asked, Person, Shelf};
+use self::lists::Listed;
 use self::memory::{Answer, later};
 use self::next::{Lookahead, next, show_key};
 use self::units::Finder;
@@ -115,6 +117,8 @@ pub struct Gathered {
     pub playing: Playing,
     /// What went wrong, a line each; the run is partial when there is any.
     pub problems: Vec<String>,
+    /// What the configuration names and Plex does not know, a line each.
+    pub warnings: Vec<String>,
     /// The sources and users that did not answer completely.
     pub incomplete: BTreeSet<Reason>,
     /// How many libraries of the owner are looked at.
@@ -188,8 +192,33 @@ impl SelectError {
     }
 }
 
-/// Whether `select.pin` keeps this file on the cache.
-pub fn pinned(select: &Select, file: &FileKey) -> bool {
+/// What `select.pin` keeps on the cache.
+#[derive(Debug)]
+pub struct Pinned<'a> {
+    select: &'a Select,
+    /// The parts of the pinned items, as Plex last told.
+    parts: BTreeSet<&'a FileKey>,
+}
+
+impl<'a> Pinned<'a> {
+    pub fn new(select: &'a Select, memory: &'a Memory) -> Self {
+        let by_key = memory.answer(&PIN).filter(|_| !select.pin.rating_keys.is_empty());
+        Self {
+            select,
+            parts: by_key.into_iter().flat_map(|answer| &answer.wants).flat_map(|want| &want.parts).collect(),
+        }
+    }
+
+    /// Whether it keeps this file.
+    pub fn has(&self, file: &FileKey) -> bool {
+        self.parts.contains(file) || by_glob(self.select, file)
+    }
+}
+
+/// The reason of what is pinned.
+const PIN: Reason = Reason { source: Source::Pin, user: None };
+
+fn by_glob(select: &Select, file: &FileKey) -> bool {
     select.pin.paths.is_match(file.path.as_str())
 }
 
@@ -203,11 +232,17 @@ pub fn gather(request: &Request<'_>, memory: &Memory) -> Result<Gathered, Select
     let mut asked = Asked::start(request)?;
     asked.on_deck(request);
     asked.episodes(request, |item| item.last_viewed_at.is_none_or(|at| scope.is_recent(at)));
+    let listed = lists::ask(request, &mut asked, scope.now);
 
     let mut finder = Finder::new(request.maps, request.map_names, request.select);
     let mut answers = BTreeMap::new();
     for person in asked.people.iter().filter(|person| person.viewer.tastes.on_deck) {
-        scope.answer(person, &mut finder, &mut answers);
+        scope.answer(person, &asked, &mut finder, &mut answers);
+    }
+    for Listed { reason, rows, complete } in listed {
+        let came = rows.iter().flat_map(|(rank, item)| wants_of(&mut finder, item, *rank, &reason)).collect();
+        let answer = scope.over_last(&reason, came, complete, &finder);
+        answers.insert(reason, answer);
     }
     let catalog = scope.lists(&mut asked, &mut finder, &mut answers);
     let (wants, expired) = scope.merge(&answers);
@@ -227,6 +262,7 @@ pub fn gather(request: &Request<'_>, memory: &Memory) -> Result<Gathered, Select
         unusable: finder.unusable.into_iter().collect(),
         playing,
         problems: asked.problems,
+        warnings: asked.warnings,
         incomplete: answers.iter().filter(|(_, answer)| !answer.complete).map(|(reason, _)| reason.clone()).collect(),
         libraries: asked.libraries.len(),
         watched,
@@ -251,32 +287,61 @@ impl Scope<'_> {
         at >= self.now.saturating_sub(max_age)
     }
 
+    /// Whether a want of an earlier run is still one, as far as time goes.
+    fn still_counts(&self, source: Source, want: &Want) -> bool {
+        let at = want.rank.recency.0;
+        match source {
+            Source::OnDeck | Source::NextEpisode | Source::Playing => self.is_recent(at),
+            Source::RecentlyAdded => self
+                .request
+                .select
+                .recently_added
+                .is_some_and(|age| at >= self.now.saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX))),
+            _ => true,
+        }
+    }
+
     /// What one person wants, by source.
-    fn answer(&self, person: &Person<'_>, finder: &mut Finder<'_>, answers: &mut BTreeMap<Reason, Answer>) {
-        let user = Some(person.viewer.name.clone());
-        let on_deck = Reason { source: Source::OnDeck, user: user.clone() };
-        let following = Reason { source: Source::NextEpisode, user };
+    fn answer(
+        &self,
+        person: &Person<'_>,
+        asked: &Asked<'_>,
+        finder: &mut Finder<'_>,
+        answers: &mut BTreeMap<Reason, Answer>,
+    ) {
+        let reason = |source| Reason { source, user: Some(person.viewer.name.clone()) };
+        let (on_deck, following, playing) =
+            (reason(Source::OnDeck), reason(Source::NextEpisode), reason(Source::Playing));
         let ahead = Lookahead::of(&person.viewer.tastes);
-        let (mut first, mut then) = (Vec::new(), Vec::new());
+        let (mut first, mut then, mut now) = (Vec::new(), Vec::new(), Vec::new());
         for shelf in person.shelves.iter().filter(|_| !person.dropped) {
             for item in &shelf.on_deck {
                 let rank = Rank { class: Class::OnDeck, step: 0, recency: self.recency(item, shelf) };
                 first.extend(wants_of(finder, item, rank, &on_deck));
             }
-            for seed in shelf.on_deck.iter().chain(&shelf.playing) {
-                let plays = person.plays.contains(&seed.rating_key);
-                let (class, recency) =
-                    if plays { (Class::Playing, Reverse(self.now)) } else { (Class::Next, self.recency(seed, shelf)) };
+            for seed in &shelf.on_deck {
+                let recency = self.recency(seed, shelf);
                 for (step, item) in next(seed, &shelf.episodes, ahead) {
-                    then.extend(wants_of(finder, item, Rank { class, step, recency }, &following));
+                    then.extend(wants_of(finder, item, Rank { class: Class::Next, step, recency }, &following));
+                }
+            }
+            let on_deck_too = shelf.on_deck.iter().filter(|item| person.plays.contains(&item.rating_key));
+            for seed in shelf.playing.iter().chain(on_deck_too) {
+                for (step, item) in next(seed, &shelf.episodes, ahead) {
+                    let rank = Rank { class: Class::Playing, step, recency: Reverse(self.now) };
+                    now.extend(wants_of(finder, item, rank, &playing));
                 }
             }
         }
         let first = self.over_last(&on_deck, first, person.on_deck_complete && !person.dropped, finder);
         answers.insert(on_deck, first);
         if !ahead.is_off() {
-            let then = self.over_last(&following, then, person.next_complete && !person.dropped, finder);
+            let complete = person.next_complete && !person.dropped;
+            let then = self.over_last(&following, then, complete, finder);
             answers.insert(following, then);
+            let sessions = asked.sessions_trouble.is_none() && asked.played_trouble.is_none();
+            let now = self.over_last(&playing, now, complete && sessions, finder);
+            answers.insert(playing, now);
         }
     }
 
@@ -299,8 +364,7 @@ impl Scope<'_> {
             for want in last.into_iter().flat_map(|last| &last.wants) {
                 // The configuration may have changed since, and nothing stays recent for ever.
                 let has_place = |part: &FileKey| self.request.map_names.contains(&part.map) && !finder.excludes(part);
-                let lasts = want.rank.class == Class::Watchlist || self.is_recent(want.rank.recency.0);
-                let counts = want.parts.iter().all(has_place) && lasts;
+                let counts = want.parts.iter().all(has_place) && self.still_counts(reason.source, want);
                 if counts && !units.contains(want.unit()) {
                     let mut want = want.clone();
                     if want.rank.class == Class::Playing {
@@ -323,10 +387,11 @@ impl Scope<'_> {
         let mut expired = BTreeSet::new();
         let mut wants = Vec::new();
         for (unit, mut want) in merged {
-            if want.parts.iter().any(|part| pinned(self.request.select, part)) {
-                want.reasons.insert(Reason { source: Source::Pin, user: None });
+            if want.parts.iter().any(|part| by_glob(self.request.select, part)) {
+                want.reasons.insert(PIN);
                 want.rank = Rank { class: Class::Pin, step: 0, ..want.rank };
-            } else if let (Some(age), Some(since)) = (self.request.evict.max_age, self.memory.wanted_since(&unit))
+            } else if !want.reasons.contains(&PIN)
+                && let (Some(age), Some(since)) = (self.request.evict.max_age, self.memory.wanted_since(&unit))
                 && later(since, age) <= self.request.now
             {
                 expired.insert(unit);
@@ -397,11 +462,8 @@ fn join<K: Ord>(wants: &mut BTreeMap<K, Want>, key: K, want: Want) {
         std::mem::swap(best, &mut other);
     }
     best.reasons.append(&mut other.reasons);
-    for part in other.parts {
-        if !best.parts.contains(&part) {
-            best.parts.push(part);
-        }
-    }
+    let known: BTreeSet<FileKey> = best.parts.iter().cloned().collect();
+    best.parts.extend(other.parts.into_iter().filter(|part| !known.contains(part)));
 }
 
 /// What plays, with every file that could be meant: a session that is transcoded does not say which.

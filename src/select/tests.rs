@@ -3,6 +3,7 @@
 
 mod lists;
 mod releases;
+mod watchlist;
 
 use std::time::Duration;
 
@@ -283,7 +284,8 @@ fn episodes_that_cannot_be_read_leave_the_last_ones_wanted() {
         shown(&gathered),
         ["Lost S01E02 (on deck: anna, next episode: anna)", "Lost S01E03 (next episode: anna)"]
     );
-    assert_eq!(gathered.incomplete, BTreeSet::from([reason(Source::NextEpisode, "anna")]));
+    let incomplete = [Source::NextEpisode, Source::Playing].map(|source| reason(source, "anna"));
+    assert_eq!(gathered.incomplete, BTreeSet::from(incomplete));
     let line = "episodes for anna in Library 2: Plex answers /x with status 500";
     assert_eq!(gathered.problems, [line]);
 }
@@ -342,7 +344,7 @@ fn a_configured_library_that_is_gone_makes_every_answer_incomplete() {
     }
     let (gathered, _) = world.run(&memory);
     assert_eq!(titles(&gathered), ["Lost S01E01"]);
-    assert_eq!(gathered.incomplete.len(), 6);
+    assert_eq!(gathered.incomplete.len(), 9);
     assert_eq!(gathered.problems.len(), 1);
 }
 
@@ -418,9 +420,9 @@ fn what_plays_is_known_with_all_its_files_and_its_next_episodes_come_first() {
     assert_eq!(
         shown(&gathered),
         [
-            "Lost S01E03 (next episode: ben)",
-            "Office S01E02 (next episode: owner)",
-            "Lost S01E04 (on deck: anna, next episode: ben)",
+            "Lost S01E03 (next episode: ben, next of what plays: ben)",
+            "Office S01E02 (next of what plays: owner)",
+            "Lost S01E04 (on deck: anna, next episode: ben, next of what plays: ben)",
             "Lost S01E02 (on deck: ben)",
             "Lost S01E05 (next episode: anna)",
             "Lost S01E06 (next episode: anna)",
@@ -484,4 +486,16 @@ fn a_stale_want_is_not_taken_for_the_next_of_what_plays() {
     world.plex.sessions = None;
     world.set_episodes("anna", Read::Failed(failed()));
     assert_eq!(titles(&world.run(&memory).0), ["Lost S01E01", "Lost S01E02", "Lost S01E03"]);
+}
+
+#[test]
+fn what_plays_and_is_on_deck_leads_on_though_its_item_cannot_be_read() {
+    let mut world = world();
+    let session =
+        Session { rating_key: Some(RatingKey::new("Lost-1-1")), user: Some("anna".into()), ..Session::default() };
+    world.plex.sessions = Some(Read::Complete(vec![session]));
+    world.plex.items.insert("owner".to_owned(), Read::Failed(failed()));
+    world.on_deck("anna", "2", &[played(episode("Lost", 1, 1), START)]);
+    world.set_episodes("anna", Read::Complete(lost()));
+    assert_eq!(titles(&world.run(&Memory::default()).0), ["Lost S01E02", "Lost S01E03", "Lost S01E01"]);
 }

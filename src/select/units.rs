@@ -5,7 +5,7 @@
 //! and each item once, so that the report can say why something is not cached. No file is looked at.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::want::FileKey;
 use crate::config::{Select, Versions};
@@ -65,12 +65,13 @@ impl<'a> Finder<'a> {
     /// Where all parts of the version are; `None` when one of them has no place or is excluded.
     fn parts(&mut self, item: &Item, version: &Version) -> Option<Vec<FileKey>> {
         let mut parts = Vec::new();
+        let mut seen = BTreeSet::new();
         for path in version.parts.iter().filter_map(|part| part.file.as_ref()) {
             match self.maps.resolve(path) {
                 Ok((index, media)) => {
                     let map = self.names.get(index).expect("every map has a name").clone();
                     let key = FileKey { map, path: media };
-                    if !parts.contains(&key) {
+                    if seen.insert(key.clone()) {
                         parts.push(key);
                     }
                 }

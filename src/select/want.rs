@@ -32,6 +32,7 @@ impl fmt::Display for FileKey {
 pub enum Source {
     OnDeck,
     NextEpisode,
+    /// The next episodes of what plays now.
     Playing,
     Watchlist,
     FriendWatchlist,
@@ -48,7 +49,7 @@ impl Source {
         match self {
             Self::OnDeck => "on deck",
             Self::NextEpisode => "next episode",
-            Self::Playing => "playing",
+            Self::Playing => "next of what plays",
             Self::Watchlist => "watchlist",
             Self::FriendWatchlist => "friend's watchlist",
             Self::Rss => "feed",
@@ -155,6 +156,10 @@ pub enum EvictWhy {
     Undo,
     /// The cached copy is not there any more; what it left behind is put in order.
     Gone,
+    /// Plex said that it cannot read what was cached.
+    Unreadable,
+    /// The array has something newer than the copy.
+    Replaced,
 }
 
 /// When a unit that nobody wants any more may go, and by which rule.

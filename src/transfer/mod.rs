@@ -282,21 +282,30 @@ impl<'a> Transfer<'a> {
     }
 
     /// A file that has to be copied back goes to the disk it came from, or, when that one is gone or
-    /// full, to the emptiest of its map.
+    /// full, to the emptiest of its map. Where its disk has nothing of it any more and another one has a
+    /// file of its name, that one is what became of the original.
     fn choose_array_root(&self, action: &mut Action) {
         let Some(map) = self.tiers.map(&action.map) else { return };
         let free = |root: &Root| root.folder.space().map_or(0, |space| space.free);
         let fits = |root: &Root| root.folder.space().is_ok_and(|space| has_room(space, action.size));
         let home = map.array.iter().find(|root| root.path == action.array_root);
-        let stays = home.is_some_and(|root| {
+        let has_it = home.is_some_and(|root| {
             // What cannot be looked at may be there.
             let is_there = |name| !matches!(root.folder.stat_below(&name), Ok(None));
             // What has its original or its link on that disk is not copied to another.
             is_there(action.path.clone())
                 || action.path.sibling(&format!("{}{KEPT}", action.path.file_name())).is_ok_and(is_there)
-                || fits(root)
         });
-        if stays {
+        if has_it {
+            return;
+        }
+        if let Ok(found) = map.find(&action.path)
+            && let Some((root, _)) = found.iter().find(|(_, stat)| stat.is_file())
+        {
+            action.array_root.clone_from(&root.path);
+            return;
+        }
+        if home.is_some_and(fits) {
             return;
         }
         if let Some(root) = map.array.iter().filter(|root| fits(root)).max_by_key(|root| free(root)) {

@@ -124,6 +124,8 @@ fn a_path_that_is_too_long_from_the_very_top_is_cached_whole_or_left_alone() {
             let run = |args: &[&str]| {
                 let mut command = env.command(args);
                 let config = env.config().replace("plex = \"/data/media\"", &format!("plex = \"{plex}\""));
+                // The stand-in could not open such a path either.
+                let config = config.replacen("[safety]\n", "[safety]\nverify_with_plex = false\n", 1);
                 fs::write(env.path("config.toml"), config).unwrap();
                 Run::of(&mut command)
             };

@@ -37,6 +37,7 @@ fn map(env: &TestEnv, plex: &str, name: &str, more: &str) -> String {
         fs::create_dir_all(root).unwrap();
     }
     fs::write(array.join("notes.txt"), "one").unwrap();
+    env.plex.edit(|library| [&cache, &array].map(|root| library.map_local(plex, root)));
     let (array, cache) = (array.display(), cache.display());
     format!("[[map]]\nplex = '{plex}'\narray = [\"{array}\"]\ncache = \"{cache}\"\nplacement = \"copy\"\n{more}\n")
 }

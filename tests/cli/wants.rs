@@ -5,7 +5,7 @@
 use std::fs;
 
 use crate::util::env::{Run, TestEnv, episode_path, movie_path, now};
-use crate::util::fake_plex::{Extra, Media, RatingKey};
+use crate::util::fake_plex::{Extra, Media, RatingKey, SectionKind};
 
 const DAY: i64 = 86400;
 
@@ -228,6 +228,42 @@ fn all_versions_are_wanted_or_the_largest_or_the_smallest() {
         env.settings = format!("{before}[select]\nversions = \"{versions}\"\n");
         assert_eq!(wanted(&env), expected, "{versions}");
     }
+}
+
+#[test]
+fn the_parts_of_a_stacked_version_count_together_and_come_together() {
+    let mut env = TestEnv::new();
+    for name in ["Movies/cd1.avi", "Movies/cd2.avi", "Movies/one.mkv"] {
+        env.file(name, 1000);
+    }
+    let stacked = Media::stacked(&[("/data/media/Movies/cd1.avi", 1000), ("/data/media/Movies/cd2.avi", 1000)]);
+    let media = [Media::file("/data/media/Movies/one.mkv", 1500), stacked];
+    let film = env.plex.edit(|library| library.add_movie(env.movies, "Dune", 2021, &media));
+    env.on_deck("owner", &film);
+    let before = env.settings.clone();
+    for (versions, expected) in
+        [("largest", &["Movies/cd1.avi", "Movies/cd2.avi"][..]), ("smallest", &["Movies/one.mkv"])]
+    {
+        env.settings = format!("{before}[select]\nversions = \"{versions}\"\n");
+        assert_eq!(wanted(&env), expected, "{versions}");
+    }
+}
+
+#[test]
+fn a_film_in_two_libraries_is_one_file() {
+    let env = TestEnv::new();
+    let film = env.movie("Dune", 2021, 1000);
+    let twin = env.plex.edit(|library| {
+        let other = library.add_section("Favourites", SectionKind::Movie, &["/data/media/Movies"]);
+        let path = format!("/data/media/{}", movie_path("Dune", 2021));
+        library.add_movie(other, "Dune", 2021, &[Media::file(&path, 1000)])
+    });
+    for key in [&film, &twin] {
+        env.on_deck("owner", key);
+    }
+    let run = env.run(&["sync", "--json"]).expect(0);
+    assert_eq!(run.planned(), [format!("cache {}", movie_path("Dune", 2021))]);
+    assert_eq!(env.run(&["sync", "--json"]).expect(0).planned(), Vec::<String>::new());
 }
 
 #[test]

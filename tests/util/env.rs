@@ -101,6 +101,10 @@ impl TestEnv {
         let mut library = Library::new();
         let movies = library.add_section("Movies", SectionKind::Movie, &[&format!("{PLEX_ROOT}/Movies")]);
         let shows = library.add_section("TV Shows", SectionKind::Show, &[&format!("{PLEX_ROOT}/TV")]);
+        // Plex reads the union of the tiers, the cache first.
+        for tier in ["cache/media", "disk1/media", "disk2/media"] {
+            library.map_local(PLEX_ROOT, dir.path().join(tier));
+        }
         let env = Self {
             plex: FakePlex::start(library),
             dir,

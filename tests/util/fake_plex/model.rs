@@ -7,6 +7,7 @@
 //! a mistake of the test and panics.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -213,6 +214,8 @@ pub struct Library {
     pub on_deck_weeks: i64,
     /// `OnDeckLimit`: the most rows on deck.
     pub on_deck_limit: usize,
+    /// Whether `checkFiles=1` is understood.
+    pub checks_files: bool,
     pub(super) users: Vec<User>,
     pub(super) sections: Vec<Section>,
     pub(super) items: BTreeMap<u64, Item>,
@@ -224,6 +227,7 @@ pub struct Library {
     /// How often an item was added, changed or removed: sections show that they changed.
     pub(super) revision: i64,
     local: Vec<(String, PathBuf)>,
+    unseen: Vec<PathBuf>,
     /// The last rating key, media id and part id that were given out.
     keys: u64,
     media_ids: i64,
@@ -248,6 +252,7 @@ impl Library {
             now: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
             on_deck_weeks: 16,
             on_deck_limit: 40,
+            checks_files: true,
             users: Vec::new(),
             sections: Vec::new(),
             items: BTreeMap::new(),
@@ -258,6 +263,7 @@ impl Library {
             outside: Outside::default(),
             revision: 0,
             local: Vec::new(),
+            unseen: Vec::new(),
             keys: 100,
             media_ids: 50_000,
             part_ids: 70_000,
@@ -314,17 +320,42 @@ impl Library {
         &self.refreshes
     }
 
-    /// Says where a folder of the server really is, for `checkFiles=1`. Other paths are taken as they are.
+    /// Says where a folder of the server really is, for `checkFiles=1`. Several folders of one prefix
+    /// are a union, the first shown above the later ones. Other paths are taken as they are.
     pub fn map_local(&mut self, prefix: &str, folder: impl Into<PathBuf>) {
-        self.local.push((prefix.trim_end_matches('/').to_owned(), folder.into()));
+        self.local.push((prefix.trim_end_matches(['/', '\\']).to_owned(), folder.into()));
     }
 
-    pub(super) fn local_path(&self, file: &str) -> PathBuf {
-        let mapped = self.local.iter().find_map(|(prefix, folder)| {
-            let rest = file.strip_prefix(prefix.as_str())?;
-            rest.is_empty().then(|| folder.clone()).or_else(|| Some(folder.join(rest.strip_prefix('/')?)))
-        });
-        mapped.unwrap_or_else(|| PathBuf::from(file))
+    /// Says that nothing below this folder can be seen from where the server runs, such as a container:
+    /// it is in no union, and a link that leads there leads nowhere.
+    pub fn hide_local(&mut self, folder: impl Into<PathBuf>) {
+        self.unseen.push(folder.into());
+    }
+
+    /// Whether the server finds the file, and whether anybody may read it.
+    pub(super) fn finds(&self, file: &str) -> (bool, bool) {
+        // The file systems of Windows do not tell the case of letters apart.
+        let windows = !file.starts_with('/');
+        let below = |prefix: &String| {
+            let (start, rest) = file.split_at_checked(prefix.len())?;
+            let same = if windows { start.eq_ignore_ascii_case(prefix) } else { start == prefix };
+            let rest = rest.strip_prefix(if windows { '\\' } else { '/' }).filter(|_| same)?;
+            Some(if windows { rest.replace('\\', "/") } else { rest.to_owned() })
+        };
+        let longest =
+            self.local.iter().filter(|(prefix, _)| below(prefix).is_some()).map(|(prefix, _)| prefix.len()).max();
+        let mapped = self.local.iter().filter(|(prefix, _)| Some(prefix.len()) == longest);
+        let mut names: Vec<PathBuf> = mapped.filter_map(|(prefix, folder)| Some(folder.join(below(prefix)?))).collect();
+        if names.is_empty() {
+            names.push(PathBuf::from(file));
+        }
+        let is_seen = |path: &PathBuf| !self.unseen.iter().any(|folder| path.starts_with(folder));
+        let shown = names.into_iter().filter(is_seen).find(|name| name.symlink_metadata().is_ok());
+        // A link has to lead to where the server can see too.
+        let target = shown.and_then(|name| name.canonicalize().ok()).filter(is_seen);
+        // Not opened: what the test process has open for a moment, its children have open too.
+        let mode = target.as_ref().and_then(|path| path.metadata().ok()).map_or(0, |meta| meta.permissions().mode());
+        (target.is_some(), mode & 0o444 != 0)
     }
 
     /// Adds a movie with its versions.

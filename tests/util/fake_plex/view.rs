@@ -4,8 +4,6 @@
 //! that turn to text in sessions, attributes that are absent in place of 0, seasons that are hidden. It
 //! decides nothing about who may see what.
 
-use std::fs;
-
 use super::filter::{last_viewed_at, sort_title};
 use super::model::{Group, GroupOf, Item, Kind, Library, Media, Section};
 use super::render::{Element, Value};
@@ -178,10 +176,10 @@ fn media(library: &Library, item: &Item, version: &Media, detail: Detail) -> Ele
             .with("container", extension)
             // A text in JSON too.
             .with("hasThumbnail", "1");
-        if detail.check_files {
-            let path = part.file.as_deref().map(|file| library.local_path(file));
-            shown.set("exists", path.as_ref().is_some_and(|path| path.exists()));
-            shown.set("accessible", path.is_some_and(|path| fs::File::open(path).is_ok()));
+        if detail.check_files && library.checks_files {
+            let (exists, accessible) = part.file.as_deref().map_or((false, false), |file| library.finds(file));
+            shown.set("exists", exists);
+            shown.set("accessible", accessible);
         }
         if detail.context == Context::Full {
             for (number, codec) in [(1, "h264"), (2, "aac")] {

@@ -1,0 +1,265 @@
+//! The sources that are lists of Plex: what was added lately, playlists, collections, pinned items.
+//!
+//! Owns how such a list becomes rows in a useful order: what is in it by its place, and a show or a
+//! season as all its episodes, the first ones of every show first, so that a limit cuts off the last.
+//! Playlists are each user's own; all else is asked for with the owner's token, once. A list that could
+//! not be read whole says so, and a name that Plex does not know is one warning and no failure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ask::{Asked, came, each};
+use super::units::is_usable;
+use super::{Class, Rank, Reason, Request, Source};
+use crate::plex::{Item, ItemKind, Library, LibraryKind, List, RatingKey, Read};
+use crate::secret::Secret;
+
+/// What one source says, for one user where it is theirs.
+pub(super) struct Listed {
+    pub(super) reason: Reason,
+    pub(super) rows: Vec<(Rank, Item)>,
+    /// All of it came.
+    pub(super) complete: bool,
+}
+
+/// Asks for every list that the configuration names. `now` is in seconds since 1970.
+pub(super) fn ask(request: &Request<'_>, asked: &mut Asked<'_>, now: i64) -> Vec<Listed> {
+    let mut listed = Vec::new();
+    listed.extend(recently_added(request, asked, now));
+    listed.extend(playlists(request, asked));
+    listed.extend(collections(request, asked));
+    listed.extend(pins(request, asked));
+    listed
+}
+
+fn recently_added(request: &Request<'_>, asked: &mut Asked<'_>, now: i64) -> Option<Listed> {
+    let since = now.saturating_sub(i64::try_from(request.select.recently_added?.as_secs()).unwrap_or(i64::MAX));
+    let reads = each(&asked.libraries, |library| request.server.added_since(request.owner, library, since.max(0)));
+    let mut round = Round::new(asked);
+    let mut rows = Vec::new();
+    for (library, read) in asked.libraries.clone().iter().zip(reads) {
+        let items = round.take(asked, read, || format!("what was added lately to {}", library.title));
+        let rank = |item: &Item| rank(Class::RecentlyAdded, 0, item.added_at.unwrap_or_default().min(now));
+        rows.extend(items.into_iter().filter(is_usable).map(|item| (rank(&item), item)));
+    }
+    Some(Listed { reason: Reason { source: Source::RecentlyAdded, user: None }, rows, complete: round.complete })
+}
+
+fn playlists(request: &Request<'_>, asked: &mut Asked<'_>) -> Vec<Listed> {
+    if request.select.playlists.is_empty() {
+        return Vec::new();
+    }
+    let mut names = Names::new("playlist", "select.playlists", &request.select.playlists);
+    let people: Vec<(String, &Secret, bool)> =
+        asked.people.iter().map(|person| (person.viewer.name.clone(), &person.viewer.token, person.dropped)).collect();
+    let reads = each(&people, |(_, token, dropped)| (!dropped).then(|| request.server.playlists(token)));
+    let mut listed = Vec::new();
+    for ((user, token, _), read) in people.into_iter().zip(reads) {
+        let mut round = Round::new(asked);
+        let mut rows = Vec::new();
+        match read {
+            None => round.complete = false,
+            Some(read) => {
+                let lists = round.take(asked, read, || format!("the playlists of {user}"));
+                let members = members(request, asked, &mut round, token, &names.chosen(lists));
+                rows = expand(request, asked, &mut round, Class::Playlist, members);
+            }
+        }
+        names.all_known &= round.complete;
+        let reason = Reason { source: Source::Playlist, user: Some(user) };
+        listed.push(Listed { reason, rows, complete: round.complete });
+    }
+    names.warn_of_unknown(asked);
+    listed
+}
+
+fn collections(request: &Request<'_>, asked: &mut Asked<'_>) -> Option<Listed> {
+    if request.select.collections.is_empty() {
+        return None;
+    }
+    let mut names = Names::new("collection", "select.collections", &request.select.collections);
+    let reads = each(&asked.libraries, |library| request.server.collections(request.owner, library));
+    let mut round = Round::new(asked);
+    let mut chosen = Vec::new();
+    for (library, read) in asked.libraries.clone().iter().zip(reads) {
+        let lists = round.take(asked, read, || format!("the collections of {}", library.title));
+        chosen.extend(names.chosen(lists));
+    }
+    names.all_known &= round.complete;
+    names.warn_of_unknown(asked);
+    let members = members(request, asked, &mut round, request.owner, &chosen);
+    let rows = expand(request, asked, &mut round, Class::Collection, members);
+    Some(Listed { reason: Reason { source: Source::Collection, user: None }, rows, complete: round.complete })
+}
+
+/// What `select.pin` names by rating key, in whichever library it is.
+fn pins(request: &Request<'_>, asked: &mut Asked<'_>) -> Option<Listed> {
+    let keys: Vec<RatingKey> = request.select.pin.rating_keys.iter().map(RatingKey::new).collect();
+    if keys.is_empty() {
+        return None;
+    }
+    let mut round = Round { complete: true };
+    let items = round.take(asked, request.server.items(request.owner, &keys), || "what is pinned".to_owned());
+    if round.complete {
+        let there: BTreeSet<&RatingKey> = items.iter().map(|item| &item.rating_key).collect();
+        for key in keys.iter().filter(|key| !there.contains(key)) {
+            asked.warnings.push(format!("Plex has no movie, episode, season or show {key} (select.pin)"));
+        }
+    }
+    let rows = expand(request, asked, &mut round, Class::Pin, items);
+    Some(Listed { reason: Reason { source: Source::Pin, user: None }, rows, complete: round.complete })
+}
+
+/// What is in these lists, as far as the configured libraries hold it; each item once.
+fn members(
+    request: &Request<'_>,
+    asked: &mut Asked<'_>,
+    round: &mut Round,
+    token: &Secret,
+    lists: &[List],
+) -> Vec<Item> {
+    let reads = each(lists, |list| request.server.members(token, list));
+    let libraries: BTreeSet<String> = asked.libraries.iter().map(|library| library.id.clone()).collect();
+    let counts = |item: &Item| item.library_id.as_ref().is_none_or(|id| libraries.contains(id));
+    let mut seen = BTreeSet::new();
+    let mut items = Vec::new();
+    for (list, read) in lists.iter().zip(reads) {
+        let came = round.take(asked, read, || format!("what is in \"{}\"", list.title));
+        items.extend(came.into_iter().filter(counts).filter(|item| seen.insert(item.rating_key.clone())));
+    }
+    items
+}
+
+/// The movies and episodes that `items` are or hold, with their ranks.
+fn expand(
+    request: &Request<'_>,
+    asked: &mut Asked<'_>,
+    round: &mut Round,
+    class: Class,
+    items: Vec<Item>,
+) -> Vec<(Rank, Item)> {
+    let mut shows: BTreeMap<String, BTreeSet<RatingKey>> = BTreeMap::new();
+    for item in items.iter().filter(|item| holds_episodes(item)) {
+        if let (Some(show), Some(library)) = (show_of(item), &item.library_id) {
+            shows.entry(library.clone()).or_default().insert(show.clone());
+        } else {
+            round.complete = false;
+            asked.problems.push(format!("the episodes of {}: Plex does not say where they are", item.label()));
+        }
+    }
+    let shows: Vec<(Library, Vec<RatingKey>)> =
+        shows.into_iter().map(|(id, shows)| (library(asked, &id), shows.into_iter().collect())).collect();
+    let reads = each(&shows, |(library, shows)| request.server.episodes(request.owner, library, shows));
+    let mut episodes: BTreeMap<RatingKey, Vec<Item>> = BTreeMap::new();
+    for ((library, _), read) in shows.iter().zip(reads) {
+        for item in round.take(asked, read, || format!("episodes in {}", library.title)) {
+            if let Some(show) = item.show.as_ref().and_then(|show| show.rating_key.clone()) {
+                episodes.entry(show).or_default().push(item);
+            }
+        }
+    }
+    for episodes in episodes.values_mut() {
+        // Specials come last: nobody begins with them.
+        episodes.sort_by_key(|item| {
+            let season = item.season.map_or((2, 0), |season| (i64::from(season == 0), season));
+            (season, item.episode.unwrap_or(i64::MAX), item.rating_key.clone())
+        });
+    }
+    let mut rows = Vec::new();
+    for (place, item) in (0..).zip(items) {
+        if !holds_episodes(&item) {
+            rows.push((rank(class, place, 0), item));
+            continue;
+        }
+        let all = show_of(&item).and_then(|show| episodes.get(show)).into_iter().flatten();
+        let is_in = |episode: &&Item| item.kind == ItemKind::Show || episode.season == item.season;
+        let own = all.filter(is_in).filter(|episode| is_usable(episode));
+        rows.extend((0..).zip(own).map(|(place, episode)| (rank(class, place, 0), episode.clone())));
+    }
+    rows
+}
+
+fn holds_episodes(item: &Item) -> bool {
+    matches!(item.kind, ItemKind::Show | ItemKind::Season)
+}
+
+/// The show that has the episodes of a show or a season, where it is known which these are.
+fn show_of(item: &Item) -> Option<&RatingKey> {
+    match item.kind {
+        ItemKind::Season => item.show.as_ref()?.rating_key.as_ref().filter(|_| item.season.is_some()),
+        _ => Some(&item.rating_key),
+    }
+}
+
+/// The library with this id, which need not be among the configured ones.
+fn library(asked: &Asked<'_>, id: &str) -> Library {
+    asked.libraries.iter().find(|library| library.id == id).cloned().unwrap_or_else(|| Library {
+        id: id.to_owned(),
+        title: format!("library {id}"),
+        kind: LibraryKind::Show,
+        locations: Vec::new(),
+        refreshing: false,
+        stamp: None,
+    })
+}
+
+/// `recency` in seconds since 1970.
+fn rank(class: Class, step: u32, recency: i64) -> Rank {
+    Rank { class, step, recency: std::cmp::Reverse(recency) }
+}
+
+/// The reads behind one answer.
+struct Round {
+    /// All of them came, whole, from all configured libraries.
+    complete: bool,
+}
+
+impl Round {
+    fn new(asked: &Asked<'_>) -> Self {
+        Self { complete: asked.libraries_complete }
+    }
+
+    /// What came of a read; what did not is noted.
+    fn take<T>(&mut self, asked: &mut Asked<'_>, read: Read<Vec<T>>, what: impl Fn() -> String) -> Vec<T> {
+        let (value, trouble) = came(read);
+        if let Some(trouble) = trouble {
+            self.complete = false;
+            asked.problems.push(format!("{}: {trouble}", what()));
+        }
+        value
+    }
+}
+
+/// The titles that the configuration names, and which of them Plex knows.
+struct Names<'a> {
+    what: &'static str,
+    key: &'static str,
+    unknown: BTreeSet<&'a str>,
+    titles: &'a [String],
+    /// Every list of titles came whole, so that one that is in none of them is nowhere.
+    all_known: bool,
+}
+
+impl<'a> Names<'a> {
+    fn new(what: &'static str, key: &'static str, titles: &'a [String]) -> Self {
+        Self { what, key, unknown: titles.iter().map(String::as_str).collect(), titles, all_known: true }
+    }
+
+    /// Those of `lists` that are named, in the order of the configuration.
+    fn chosen(&mut self, lists: Vec<List>) -> Vec<List> {
+        let mut chosen: Vec<(usize, List)> = Vec::new();
+        for list in lists {
+            if let Some(place) = self.titles.iter().position(|title| *title == list.title) {
+                self.unknown.remove(list.title.as_str());
+                chosen.push((place, list));
+            }
+        }
+        chosen.sort_by(|(a, one), (b, other)| (a, &one.rating_key).cmp(&(b, &other.rating_key)));
+        chosen.into_iter().map(|(_, list)| list).collect()
+    }
+
+    fn warn_of_unknown(&self, asked: &mut Asked<'_>) {
+        for title in self.unknown.iter().filter(|_| self.all_known) {
+            asked.warnings.push(format!("Plex has no {} \"{title}\" ({})", self.what, self.key));
+        }
+    }
+}
