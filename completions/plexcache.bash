@@ -16,6 +16,9 @@ _plexcache() {
             ",$1")
                 cmd="plexcache"
                 ;;
+            plexcache,check)
+                cmd="plexcache__subcmd__check"
+                ;;
             plexcache,evict)
                 cmd="plexcache__subcmd__evict"
                 ;;
@@ -33,6 +36,9 @@ _plexcache() {
                 ;;
             plexcache,undo)
                 cmd="plexcache__subcmd__undo"
+                ;;
+            plexcache__subcmd__help,check)
+                cmd="plexcache__subcmd__help__subcmd__check"
                 ;;
             plexcache__subcmd__help,evict)
                 cmd="plexcache__subcmd__help__subcmd__evict"
@@ -59,8 +65,54 @@ _plexcache() {
 
     case "${cmd}" in
         plexcache)
-            opts="-c -n -y -q -v -h -V --config --state-dir --dry-run --yes --quiet --verbose --json --color --no-progress --no-input --wait --bwlimit --max-transfer --max-duration --exit-code --help --version sync evict status undo history help"
+            opts="-c -n -y -q -v -h -V --config --state-dir --dry-run --yes --quiet --verbose --json --color --no-progress --no-input --wait --bwlimit --max-transfer --max-duration --exit-code --help --version sync evict status undo history check help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bwlimit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-duration)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plexcache__subcmd__check)
+            opts="-c -n -y -q -v -h --strict --probe --config --state-dir --dry-run --yes --quiet --verbose --json --color --no-progress --no-input --wait --bwlimit --max-transfer --max-duration --exit-code --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -159,8 +211,22 @@ _plexcache() {
             return 0
             ;;
         plexcache__subcmd__help)
-            opts="sync evict status undo history help"
+            opts="sync evict status undo history check help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plexcache__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

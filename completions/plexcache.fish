@@ -48,6 +48,7 @@ complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "evict" -d 'Take
 complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "status" -d 'Show what is on the cache, why, and until when'
 complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "undo" -d 'Take back a run'
 complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "history" -d 'Show the runs and what they did'
+complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "check" -d 'Look for what is wrong, and say what to do about it'
 complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -s c -l config -d 'Read the configuration from FILE' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -l state-dir -d 'Keep history and state in DIR' -r
@@ -160,9 +161,30 @@ complete -c plexcache -n "__fish_plexcache_using_subcommand history" -l no-progr
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -l no-input -d 'Never ask; what would need an answer is refused'
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -l exit-code -d 'With --dry-run: exit with 10 when there is something to do'
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history help" -f -a "sync" -d 'Cache what Plex will play next and evict what is no longer wanted'
-complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history help" -f -a "evict" -d 'Take files off the cache'
-complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history help" -f -a "status" -d 'Show what is on the cache, why, and until when'
-complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history help" -f -a "undo" -d 'Take back a run'
-complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history help" -f -a "history" -d 'Show the runs and what they did'
-complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -s c -l config -d 'Read the configuration from FILE' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l state-dir -d 'Keep history and state in DIR' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l color -d 'Colour the output' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l wait -d 'Wait for another run to end, for ever or for DURATION' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l bwlimit -d 'Copy at most so many bytes a second, such as 50MB/s' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l max-transfer -d 'Begin no further file after so many bytes were copied' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l max-duration -d 'Begin no further file after so long' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l strict -d 'End with 3 when there are warnings'
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l probe -d 'Make and remove a tiny file on both tiers, to see which one is served'
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo)'
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -s y -l yes -d 'Answer questions with yes, and accept replaced or removed disks'
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -s q -l quiet -d 'Print nothing unless something is wrong'
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -s v -l verbose -d 'Say more; twice for the requests to Plex and each step with a file'
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l json -d 'Print JSON lines'
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l no-progress -d 'Show no progress bars'
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l no-input -d 'Never ask; what would need an answer is refused'
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l exit-code -d 'With --dry-run: exit with 10 when there is something to do'
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "sync" -d 'Cache what Plex will play next and evict what is no longer wanted'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "evict" -d 'Take files off the cache'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "status" -d 'Show what is on the cache, why, and until when'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "undo" -d 'Take back a run'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "history" -d 'Show the runs and what they did'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "check" -d 'Look for what is wrong, and say what to do about it'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -130,6 +130,24 @@ pub enum Command {
     ///
     /// Newest first; with the number of a run its actions and what came of each.
     History(HistoryArgs),
+    /// Look for what is wrong, and say what to do about it
+    ///
+    /// Proves every map on real items of Plex, from Plex's path to the file on
+    /// the array and in the merged view, and looks at token, users, roots, room,
+    /// rights, the union, movers, the clock and the state directory. Changes
+    /// nothing, unless told to with --probe. Ends with 1 when something failed.
+    Check(CheckArgs),
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// End with 3 when there are warnings
+    #[arg(long)]
+    pub strict: bool,
+    /// Make and remove a tiny file on both tiers, to see which one is served
+    #[arg(long)]
+    pub probe: bool,
 }
 
 /// `sync`.

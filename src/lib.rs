@@ -31,6 +31,7 @@ pub mod plex;
 pub mod report;
 pub mod secret;
 pub mod select;
+pub mod setup;
 pub mod signal;
 pub mod state;
 pub mod tier;

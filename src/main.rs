@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Parser;
 use plexcache::cli::{self, Cli, Global};
 use plexcache::commands::{
-    Command, Evict, Failure, Filter, Listing, RunOptions, Selection, Session, ShowHistory, ShowStatus, Sync, Undo,
+    Check, Command, Evict, Failure, Filter, Listing, RunOptions, Selection, Session, ShowHistory, ShowStatus, Sync,
+    Undo,
 };
 use plexcache::config::{self, Environment};
 use plexcache::exit::Exit;
@@ -87,6 +88,7 @@ fn build(command: cli::Command) -> Box<dyn Command> {
         cli::Command::Undo(cli::UndoArgs { run, last }) => {
             Box::new(Undo { run, last: usize::try_from(last).unwrap_or(usize::MAX) })
         }
+        cli::Command::Check(cli::CheckArgs { strict, probe }) => Box::new(Check { strict, probe }),
         cli::Command::History(args) => {
             let cli::HistoryArgs { run, path, since, until, failed, command, limit, stats, csv } = args;
             let listing = match run {

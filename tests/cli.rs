@@ -5,6 +5,8 @@
 
 mod util;
 
+#[path = "cli/check.rs"]
+mod check;
 #[path = "cli/command_line.rs"]
 mod command_line;
 #[path = "cli/configuration.rs"]

@@ -85,7 +85,8 @@ struct World {
 
 impl World {
     fn new(placement: &str, cache: &str, more: &[&str]) -> Self {
-        let dir = tempfile::Builder::new().prefix("plexcache-test-").tempdir().unwrap();
+        // Not in `/tmp`, which may be in memory: disks of files would be, too.
+        let dir = tempfile::Builder::new().prefix("plexcache-test-").tempdir_in("/var/tmp").unwrap();
         let mut mounts = Mounts::default();
         mounts.make(dir.path(), "disk1", "xfs", &[]);
         mounts.make(dir.path(), "disk2", "xfs", &[]);
@@ -502,5 +503,125 @@ fn a_state_directory_that_fills_up_in_the_middle_of_a_run_still_takes_what_was_d
         world.env.run(&["sync"]).expect(1);
         fs::remove_file(state.join("filler")).unwrap();
         assert!(world.env.sync().stdout.contains("Nothing to do"), "{placement}");
+    }
+}
+
+/// `RESULT NAME: DETAIL ADVICE` of every finding of `check`.
+fn findings(run: &Run) -> Vec<String> {
+    let word = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let all = run.json();
+    let lines = all.iter().map(|line| ["result", "name", "detail", "advice"].map(|key| word(line, key)));
+    lines.map(|[result, name, detail, advice]| format!("{result} {name}: {detail} {advice}")).collect()
+}
+
+/// The finding that begins so.
+#[track_caller]
+fn finding(run: &Run, start: &str) -> String {
+    let all = findings(run);
+    let found = all.iter().find(|finding| finding.starts_with(start));
+    found.unwrap_or_else(|| panic!("no {start} in {all:#?}")).clone()
+}
+
+/// A pool over the three with the branches in this order, and a Plex that reads through it.
+fn pool_of(placement: &str, order: [&str; 3], options: &str) -> World {
+    let mut world = World::new(placement, "btrfs", &[]);
+    let branches = order.map(|name| text(&world.env.path(name)).to_owned()).join(":");
+    let pool = world.env.path("pool");
+    fs::create_dir(&pool).unwrap();
+    tool("mergerfs", &["-o", options, &branches, text(&pool)]);
+    writeln!(world.env.map, "merged = \"{}/media\"", pool.display()).unwrap();
+    world.env.plex.edit(|library| library.map_local(util::env::PLEX_ROOT, pool.join("media")));
+    world.mounts.0.push(pool);
+    world.film("Dune", 3000);
+    world
+}
+
+const FRESH: &str = "func.getattr=newest,cache.files=off,cache.attr=0,cache.entry=0";
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn check_passes_a_pool_that_serves_the_cache_first_and_proves_it() {
+    let world = pool_of("copy", ["cache", "disk1", "disk2"], FRESH);
+    let everything = || ["disk1", "disk2", "cache"].map(|below| world.env.snapshot(below));
+    let before = everything();
+    for args in [&["check", "--json", "--strict"][..], &["check", "--json", "--strict", "--probe"]] {
+        let run = world.env.run(args).expect(0);
+        for name in ["merged view", "branch order", "roots", "merged item", "seen by Plex"] {
+            finding(&run, &format!("pass {name}"));
+        }
+        let served = if args.contains(&"--probe") { "pass served copy: the cache's" } else { "skip served copy" };
+        finding(&run, served);
+        assert_eq!(everything(), before, "{args:?}");
+    }
+    world.env.sync();
+    finding(&world.env.run(&["check", "--json"]).expect(0), "pass served copy: the cache's");
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn check_finds_a_pool_that_serves_the_slow_branch_first() {
+    let world = pool_of("copy", ["disk1", "disk2", "cache"], FRESH);
+    let run = world.env.run(&["check", "--json", "--probe"]).expect(1);
+    let order = finding(&run, "fail branch order");
+    assert!(order.contains("never served") && order.contains("put the cache's branch first"), "{order}");
+    let served = finding(&run, "fail served copy: the array's");
+    assert!(served.contains("func.open=ff"), "{served}");
+    world.env.sync();
+    let run = world.env.run(&["check", "--json"]).expect(1);
+    assert!(finding(&run, "fail served copy").contains("disk1"), "{run:?}");
+    // `hide` leaves the pool no choice.
+    let world = pool_of("hide", ["disk1", "disk2", "cache"], FRESH);
+    world.env.run(&["check", "--json"]).expect(0);
+    let world = pool_of("copy", ["cache", "disk1", "disk2"], &format!("{FRESH},func.open=rand"));
+    let run = world.env.run(&["check", "--json"]).expect(0);
+    assert!(finding(&run, "warn branch order").contains("func.open=rand"), "{run:?}");
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn check_finds_a_pool_in_place_of_a_disk_and_names_the_disks() {
+    let world = pool_of("copy", ["cache", "disk1", "disk2"], FRESH);
+    let path = |name: &str| world.env.path(name).display().to_string();
+    let array = format!("array = [\"{}\", \"{}\"]", path("disk1/media"), path("disk2/media"));
+    let config = world.env.config().replace(&array, &format!("array = [\"{}\"]", path("pool/media")));
+    let config = config.replace(&format!("merged = \"{}\"", path("pool/media")), "");
+    let mut command = world.env.command(&["check", "--json"]);
+    fs::write(world.env.path("config.toml"), config).unwrap();
+    let roots = finding(&Run::of(&mut command).expect(1), "fail roots");
+    assert!(roots.contains("fuse.mergerfs") && roots.contains(&array), "{roots}");
+    assert!(roots.contains(&format!("merged = \"{}\"", path("pool/media"))), "{roots}");
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn check_finds_a_pool_without_the_cache_and_one_that_shows_another_folder() {
+    let world = pool_of("copy", ["disk2", "disk1", "disk1/media"], FRESH);
+    let run = world.env.run(&["check", "--json"]).expect(1);
+    assert!(finding(&run, "fail merged view").contains("has no branch for"), "{run:?}");
+    let mut world = pool_of("copy", ["cache", "disk1", "disk2"], FRESH);
+    world.env.map = world.env.map.replace("pool/media", "pool");
+    let run = world.env.run(&["check", "--json"]).expect(1);
+    let right = format!("[[map]] 1: merged = \"{}\"", world.env.path("pool/media").display());
+    assert!(finding(&run, "fail merged view").contains(&right), "{run:?}");
+    assert!(finding(&run, "fail merged item").contains(&right), "{run:?}");
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn check_ends_and_tells_the_rest_when_a_union_never_answers() {
+    let world = pool_of("copy", ["cache", "disk1", "disk2"], FRESH);
+    let pid = fs::read_dir("/proc").unwrap().flatten().find_map(|process| {
+        let line = fs::read_to_string(process.path().join("cmdline")).ok()?;
+        let is_it = line.starts_with("mergerfs\0") && line.contains(text(&world.env.path("pool")));
+        is_it.then(|| process.file_name().into_string().unwrap())
+    });
+    let pid = pid.expect("the pool has a daemon");
+    tool("kill", &["-STOP", &pid]);
+    let run = world.env.run(&["check", "--json"]);
+    tool("kill", &["-CONT", &pid]);
+    let run = run.expect(1);
+    assert!(finding(&run, "fail merged view").contains("no answer within"), "{run:?}");
+    for name in ["pass roots", "pass space", "pass item", "fail merged item", "pass mover"] {
+        finding(&run, name);
     }
 }

@@ -5,14 +5,15 @@
 //! must hold before a file is changed (the lock, the history, the roots, nothing else at work on the
 //! disks, interrupted actions settled) is seen to by `Session::begin`.
 
+mod check;
 mod evict;
 mod history;
-mod proof;
 mod sidecar;
 mod status;
 mod survey;
 mod sync;
 mod undo;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use camino::Utf8PathBuf;
 
-use self::proof::Proof;
+use self::verify::Proof;
 use crate::config::{self, Config, HostTask};
 use crate::exit::Exit;
 use crate::history::record::{Ended, Event, Outcome, RunFinished, RunOutcome, RunStarted};
@@ -36,6 +37,7 @@ use crate::state::{Lock, LockError, StateDir};
 use crate::tier::{Leniency, MARKER, OpenFiles, Tiers, host};
 use crate::transfer::{CopyOptions, MarkError, Options, Settled, Stop, Transfer, Verify};
 
+pub use check::Check;
 pub use evict::{Evict, Selection};
 pub use history::{Filter, Listing, ShowHistory};
 pub use status::ShowStatus;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
 
-use super::proof::Proof;
 use super::survey::Survey;
+use super::verify::Proof;
 use super::{Begin, Changes, Command, Failure, Session, pool_lines};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::household::{self, Ask, Household, User};
+use crate::household::{self, Ask, Household};
 use crate::paths::PathMap;
 use crate::plan::{Input, Kind, Plan, Skip, Why, plan_sync};
 use crate::plex::{Identity, MediaServer, PlexError, PlexServer, ServerOptions};
@@ -177,7 +177,7 @@ fn known_names(memory: &Memory, cached: &[CachedUnit]) -> BTreeSet<String> {
 /// The server, and whose it is.
 pub(super) struct Server {
     pub(super) plex: PlexServer,
-    owner: Secret,
+    pub(super) owner: Secret,
     owner_name: String,
     machine_id: String,
     version: String,
@@ -237,22 +237,22 @@ impl Server {
         }
     }
 
-    /// Everybody for whom files are cached, and how each would be read. Asks plex.tv where `may_ask` says
+    /// Everybody for whom files are cached, and how each would be asked. Asks plex.tv where `may_ask` says
     /// so, and keeps nothing of what it says.
     ///
     /// # Errors
     /// An address of plex.tv that is configured cannot be used.
-    pub(super) fn household(&self, session: &Session<'_>, may_ask: bool) -> anyhow::Result<Vec<User>> {
+    pub(super) fn household(&self, session: &Session<'_>, may_ask: bool) -> anyhow::Result<Household> {
         let state = session.state.clone();
         let client_id = household::client_id(&state, false);
         let ask = self.ask(session.config, &state, &client_id, Timestamp::now());
         let ask = Ask { may_ask, second: second(session), ..ask };
-        Ok(Household::find(&ask).map_err(plex_failure)?.users())
+        Household::find(&ask).map_err(plex_failure)
     }
 
     /// How many users are known without asking plex.tv.
     pub(super) fn users(&self, session: &Session<'_>) -> usize {
-        self.household(session, false).map_or(1, |users| users.len())
+        self.household(session, false).map_or(1, |household| household.users().len())
     }
 
     pub(super) fn version(&self) -> &str {

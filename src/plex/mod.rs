@@ -8,6 +8,7 @@
 
 mod account;
 mod address;
+mod checkup;
 mod client;
 mod community;
 mod discover;
@@ -29,6 +30,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::account::{Account, HomeUser, SharedUser};
+pub use self::checkup::Settings;
 pub use self::community::{Community, Friend};
 pub use self::discover::Discover;
 pub use self::outside::{Listed, ListedKind, Service, ServiceOptions};

@@ -73,8 +73,8 @@ impl ServerOptions {
 
 /// A Plex Media Server, asked over HTTP. Threads may share it.
 pub struct PlexServer {
-    client: Client,
-    token: Secret,
+    pub(super) client: Client,
+    pub(super) token: Secret,
     machine_id: Option<String>,
     page_size: u64,
     /// The server does not know the filter by show, so it need not be tried again.
@@ -326,6 +326,8 @@ impl MediaServer for PlexServer {
     fn look_at_files(&self, key: &RatingKey) -> Result<Option<Item>, PlexError> {
         let mut call = Get::new(format!("/library/metadata/{}", encode(key.as_str())), Some(&self.token));
         "checkFiles=1".clone_into(&mut call.query);
+        // A server whose disk does not answer is not put to it again.
+        call.tries = 1;
         match self.client.get(&call).and_then(|answer| Listing::of(&call.path, &answer.container)) {
             Ok(listing) => Ok(listing.items.into_iter().find(|item| item.rating_key == *key)),
             Err(PlexError::NotFound { .. }) => Ok(None),

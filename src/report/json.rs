@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::sink::Sink;
-use super::{FileStatus, Message, Reporter, ServerLine, Stats, Status, Summary, TierStatus};
+use super::{FileStatus, Finding, Message, Reporter, ServerLine, Stats, Status, Summary, TierStatus};
 use crate::config::Placement;
 use crate::history::record::{Count, Ended, Outcome, RunFinished};
 use crate::history::{LastRun, Run, RunAction};
@@ -94,8 +94,19 @@ impl Reporter for Json {
     fn message(&mut self, message: &Message<'_>) {
         match message {
             Message::Plan { plan, dry_run, context: _ } => self.line(View::plan(plan, *dry_run)),
-            // Neither of the last two is asked for together with JSON; the command line says so.
-            Message::Started { .. } | Message::Progress { .. } | Message::Csv(_) | Message::Nagios(_) => {}
+            // Neither CSV nor Nagios' line is asked for together with JSON; the command line says so. The
+            // lines of the findings count themselves.
+            Message::Started { .. }
+            | Message::Progress { .. }
+            | Message::Csv(_)
+            | Message::Nagios(_)
+            | Message::Checked(_) => {}
+            Message::Checks { about, findings } => {
+                for Finding { name, verdict, detail, advice } in *findings {
+                    let (result, advice) = (verdict.word(), advice.as_deref());
+                    self.line(View::Check { name, about, result, detail, advice });
+                }
+            }
             Message::Ended { action, ended } => self.line(View::ended(action, Some(ended))),
             Message::Settled(settled) => self.aside(View::settled(settled)),
             Message::Warning { text, hint } => self.aside(View::Warning { message: text, hint: *hint }),
@@ -196,6 +207,13 @@ enum View<'a> {
         last: Option<Timestamp>,
         copied_bytes: u64,
         copy_ms: u64,
+    },
+    Check {
+        name: &'a str,
+        about: &'a str,
+        result: &'a str,
+        detail: &'a str,
+        advice: Option<&'a str>,
     },
     Warning {
         message: &'a str,

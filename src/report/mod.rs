@@ -30,6 +30,7 @@ pub use human::{Color, Human, HumanOptions};
 pub use json::Json;
 pub use nagios::level;
 pub use prometheus::prometheus;
+pub(crate) use words::size as byte_size;
 
 /// Something that happened, or that was asked for.
 #[derive(Debug)]
@@ -79,6 +80,13 @@ pub enum Message<'a> {
     Csv(&'a [Run]),
     /// `history --stats`.
     Stats(&'a Stats),
+    /// `check`: what was found out of one thing, which `about` names.
+    Checks {
+        about: &'a str,
+        findings: &'a [Finding],
+    },
+    /// Last of `check`.
+    Checked(Checked),
     /// The end of a command that could not go on.
     Error {
         message: &'a str,
@@ -183,6 +191,48 @@ pub struct Why {
     pub file: Option<FileStatus>,
     /// Lines for people: who wants it, since when, what would evict it and when; or why it is not there.
     pub lines: Vec<String>,
+}
+
+/// One thing that `check` looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was looked at, in a word or two that stay the same; a script may look for it.
+    pub name: &'static str,
+    pub verdict: Verdict,
+    pub detail: String,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+/// What came of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    Pass,
+    Warn,
+    Fail,
+    /// It could not be told, because something else that it needs is not there.
+    Skip,
+}
+
+impl Verdict {
+    /// As it is printed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+/// How many findings there were of each verdict.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Checked {
+    pub passed: usize,
+    pub warnings: usize,
+    pub failed: usize,
+    pub skipped: usize,
 }
 
 /// `history --stats`.

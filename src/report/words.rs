@@ -31,7 +31,7 @@ pub(super) fn visible(text: &str) -> String {
 }
 
 /// `41.8 GiB`, `212 MiB`, `17 KiB`, `9 B`.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     // From where the smaller unit would round up to 1024 of itself.
     if bytes >= GIB - MIB / 2 {
         format!("{} GiB", gib(bytes))

@@ -25,6 +25,7 @@ pub(crate) use folder::MAX_NAME;
 pub use folder::{Fingerprint, Folder, Kind, Space, Stat};
 pub use mount::{Mount, Mounts};
 pub use open_files::OpenFiles;
+pub(crate) use probe::ask_all;
 pub use probe::has_scouted;
 
 /// The name of the file by which a root is known again.

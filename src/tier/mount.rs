@@ -61,6 +61,11 @@ impl Mounts {
         self.mounts.iter().filter(|mount| path.starts_with(&mount.point)).max_by_key(|mount| mount.point.as_str().len())
     }
 
+    /// Where file systems of these types are mounted.
+    pub fn points_of(&self, types: &[&str]) -> impl Iterator<Item = &Utf8Path> {
+        self.mounts.iter().filter(|mount| types.contains(&mount.fs_type.as_str())).map(|mount| mount.point.as_path())
+    }
+
     /// A mount point at or above `path` that `fstab` lists and that is not mounted.
     pub fn promised(&self, path: &Utf8Path, fstab: &str) -> Option<Utf8PathBuf> {
         let points = fstab.lines().filter(|line| !line.trim_start().starts_with('#'));

@@ -21,7 +21,7 @@ use super::{Folder, Mount, Mounts};
 
 /// Puts all the questions and waits up to `within` for the answers, which are in the order of the
 /// questions. What is not answered by then has failed with [`io::ErrorKind::TimedOut`].
-pub(super) fn ask_all<Q, T>(
+pub(crate) fn ask_all<Q, T>(
     questions: impl IntoIterator<Item = Q>,
     within: Duration,
     ask: fn(Q) -> io::Result<T>,

@@ -11,6 +11,7 @@ mod engine;
 mod evict;
 mod folders;
 mod ops;
+pub mod probe;
 mod settle;
 
 use std::io::{self, Write};

@@ -121,6 +121,18 @@ fn no_dry_run_and_nothing_that_only_looks_makes_such_a_call() {
 }
 
 #[test]
+fn a_check_makes_no_such_call() {
+    let env = world("copy");
+    let Some((run, calls)) = traced(&env, &["check"]) else {
+        return eprintln!("skipped: there is no strace that works here");
+    };
+    assert!(run.stdout.contains("pass  item"), "{run:?}");
+    assert_eq!(calls, Vec::<String>::new());
+    let (_, calls) = traced(&env, &["check", "--probe"]).unwrap();
+    assert!(calls.iter().any(|line| line.contains(".plexcache-probe")), "the trace sees a probe");
+}
+
+#[test]
 fn a_dry_run_leaves_neither_state_nor_marker() {
     for placement in PLACEMENTS {
         let env = world(placement);

@@ -4,6 +4,7 @@
 //! a quiet run nothing unless something is wrong. The texts themselves are made by pure functions of
 //! the modules below, from a message and a [`Look`]; this module looks at terminal, environment and clock.
 
+mod check;
 mod history;
 mod plan;
 mod progress;
@@ -227,7 +228,7 @@ impl Reporter for Human {
             Message::Warning { text, hint } => {
                 self.tell_with_hint(Level::Warning, Paint::Caution, "warning:", text, *hint);
             }
-            Message::Note(_) if self.is_quiet() => {}
+            Message::Note(_) | Message::Checked(_) if self.is_quiet() => {}
             Message::Note(text) => self.tell(Level::Info, &paragraph(text)),
             Message::Summary(summary) => self.summary(summary),
             Message::Status(status) if self.is_quiet() => self.print(&status::health(status, &look)),
@@ -241,6 +242,11 @@ impl Reporter for Human {
             Message::Csv(runs) => self.print(&history::csv(runs)),
             Message::Stats(stats) => self.print(&history::stats(stats, &look)),
             Message::Nagios(status) => self.print(&(nagios(status) + "\n")),
+            Message::Checks { about, findings } => {
+                let quiet = self.is_quiet();
+                self.print(&check::group(about, findings, quiet, &look));
+            }
+            Message::Checked(checked) => self.print(&check::counts(*checked, &look)),
             Message::Error { message, hint, exit: _ } => {
                 self.give_up_held();
                 self.tell_with_hint(Level::Error, Paint::Bad, "error:", message, *hint);
