@@ -28,6 +28,9 @@ _plexcache() {
             plexcache,history)
                 cmd="plexcache__subcmd__history"
                 ;;
+            plexcache,init)
+                cmd="plexcache__subcmd__init"
+                ;;
             plexcache,status)
                 cmd="plexcache__subcmd__status"
                 ;;
@@ -49,6 +52,9 @@ _plexcache() {
             plexcache__subcmd__help,history)
                 cmd="plexcache__subcmd__help__subcmd__history"
                 ;;
+            plexcache__subcmd__help,init)
+                cmd="plexcache__subcmd__help__subcmd__init"
+                ;;
             plexcache__subcmd__help,status)
                 cmd="plexcache__subcmd__help__subcmd__status"
                 ;;
@@ -65,7 +71,7 @@ _plexcache() {
 
     case "${cmd}" in
         plexcache)
-            opts="-c -n -y -q -v -h -V --config --state-dir --dry-run --yes --quiet --verbose --json --color --no-progress --no-input --wait --bwlimit --max-transfer --max-duration --exit-code --help --version sync evict status undo history check help"
+            opts="-c -n -y -q -v -h -V --config --state-dir --dry-run --yes --quiet --verbose --json --color --no-progress --no-input --wait --bwlimit --max-transfer --max-duration --exit-code --help --version init sync evict status undo history check help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -211,7 +217,7 @@ _plexcache() {
             return 0
             ;;
         plexcache__subcmd__help)
-            opts="sync evict status undo history check help"
+            opts="init sync evict status undo history check help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -267,6 +273,20 @@ _plexcache() {
             return 0
             ;;
         plexcache__subcmd__help__subcmd__history)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plexcache__subcmd__help__subcmd__init)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -342,10 +362,80 @@ _plexcache() {
                     return 0
                     ;;
                 --command)
-                    COMPREPLY=($(compgen -W "sync evict undo" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "sync evict undo init" -- "${cur}"))
                     return 0
                     ;;
                 --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bwlimit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-duration)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plexcache__subcmd__init)
+            opts="-c -n -y -q -v -h --url --token-file --preferences --link --cache --map --import --adopt --force --config --state-dir --dry-run --yes --quiet --verbose --json --color --no-progress --no-input --wait --bwlimit --max-transfer --max-duration --exit-code --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --preferences)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --import)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -33,7 +33,7 @@ complete -c plexcache -n "__fish_plexcache_needs_command" -l wait -d 'Wait for a
 complete -c plexcache -n "__fish_plexcache_needs_command" -l bwlimit -d 'Copy at most so many bytes a second, such as 50MB/s' -r
 complete -c plexcache -n "__fish_plexcache_needs_command" -l max-transfer -d 'Begin no further file after so many bytes were copied' -r
 complete -c plexcache -n "__fish_plexcache_needs_command" -l max-duration -d 'Begin no further file after so long' -r
-complete -c plexcache -n "__fish_plexcache_needs_command" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo)'
+complete -c plexcache -n "__fish_plexcache_needs_command" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo, init)'
 complete -c plexcache -n "__fish_plexcache_needs_command" -s y -l yes -d 'Answer questions with yes, and accept replaced or removed disks'
 complete -c plexcache -n "__fish_plexcache_needs_command" -s q -l quiet -d 'Print nothing unless something is wrong'
 complete -c plexcache -n "__fish_plexcache_needs_command" -s v -l verbose -d 'Say more; twice for the requests to Plex and each step with a file'
@@ -43,6 +43,7 @@ complete -c plexcache -n "__fish_plexcache_needs_command" -l no-input -d 'Never 
 complete -c plexcache -n "__fish_plexcache_needs_command" -l exit-code -d 'With --dry-run: exit with 10 when there is something to do'
 complete -c plexcache -n "__fish_plexcache_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c plexcache -n "__fish_plexcache_needs_command" -s V -l version -d 'Print version'
+complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "init" -d 'Write a configuration'
 complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "sync" -d 'Cache what Plex will play next and evict what is no longer wanted'
 complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "evict" -d 'Take files off the cache'
 complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "status" -d 'Show what is on the cache, why, and until when'
@@ -50,6 +51,33 @@ complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "undo" -d 'Take 
 complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "history" -d 'Show the runs and what they did'
 complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "check" -d 'Look for what is wrong, and say what to do about it'
 complete -c plexcache -n "__fish_plexcache_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l url -d 'The address of the Plex server; none: port 32400 of this machine' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l token-file -d 'Use the token in FILE, and leave it there' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l preferences -d 'Take the token from this Preferences.xml of Plex' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l cache -d 'The fast disk, or a folder on it' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l map -d 'Plex\'s folder PLEX is DIR on this machine (repeatable)' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l import -d 'Take over the settings of PlexCache-D in FILE, and what it has cached' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -s c -l config -d 'Read the configuration from FILE' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l state-dir -d 'Keep history and state in DIR' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l color -d 'Colour the output' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l wait -d 'Wait for another run to end, for ever or for DURATION' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l bwlimit -d 'Copy at most so many bytes a second, such as 50MB/s' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l max-transfer -d 'Begin no further file after so many bytes were copied' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l max-duration -d 'Begin no further file after so long' -r
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l link -d 'Get a token by a code that you type at plex.tv/link'
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l adopt -d 'Only take over what PlexCache-D has cached; the configuration is there'
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l force -d 'Replace a configuration that is there'
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo, init)'
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -s y -l yes -d 'Answer questions with yes, and accept replaced or removed disks'
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -s q -l quiet -d 'Print nothing unless something is wrong'
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -s v -l verbose -d 'Say more; twice for the requests to Plex and each step with a file'
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l json -d 'Print JSON lines'
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l no-progress -d 'Show no progress bars'
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l no-input -d 'Never ask; what would need an answer is refused'
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -l exit-code -d 'With --dry-run: exit with 10 when there is something to do'
+complete -c plexcache -n "__fish_plexcache_using_subcommand init" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -s c -l config -d 'Read the configuration from FILE' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -l state-dir -d 'Keep history and state in DIR' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -l color -d 'Colour the output' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
@@ -60,7 +88,7 @@ complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -l bwlimit -d 
 complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -l max-transfer -d 'Begin no further file after so many bytes were copied' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -l max-duration -d 'Begin no further file after so long' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -l no-evict -d 'Only cache; evict nothing, not even to make room'
-complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo)'
+complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo, init)'
 complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -s y -l yes -d 'Answer questions with yes, and accept replaced or removed disks'
 complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -s q -l quiet -d 'Print nothing unless something is wrong'
 complete -c plexcache -n "__fish_plexcache_using_subcommand sync" -s v -l verbose -d 'Say more; twice for the requests to Plex and each step with a file'
@@ -82,7 +110,7 @@ complete -c plexcache -n "__fish_plexcache_using_subcommand evict" -l max-transf
 complete -c plexcache -n "__fish_plexcache_using_subcommand evict" -l max-duration -d 'Begin no further file after so long' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand evict" -l all -d 'Everything but what is pinned'
 complete -c plexcache -n "__fish_plexcache_using_subcommand evict" -l pinned -d 'With --all: what is pinned too'
-complete -c plexcache -n "__fish_plexcache_using_subcommand evict" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo)'
+complete -c plexcache -n "__fish_plexcache_using_subcommand evict" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo, init)'
 complete -c plexcache -n "__fish_plexcache_using_subcommand evict" -s y -l yes -d 'Answer questions with yes, and accept replaced or removed disks'
 complete -c plexcache -n "__fish_plexcache_using_subcommand evict" -s q -l quiet -d 'Print nothing unless something is wrong'
 complete -c plexcache -n "__fish_plexcache_using_subcommand evict" -s v -l verbose -d 'Say more; twice for the requests to Plex and each step with a file'
@@ -105,7 +133,7 @@ complete -c plexcache -n "__fish_plexcache_using_subcommand status" -l max-trans
 complete -c plexcache -n "__fish_plexcache_using_subcommand status" -l max-duration -d 'Begin no further file after so long' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand status" -l live -d 'Ask Plex and look at the array too'
 complete -c plexcache -n "__fish_plexcache_using_subcommand status" -l nagios -d 'Print one line for Nagios, and exit with its statuses 0 to 3'
-complete -c plexcache -n "__fish_plexcache_using_subcommand status" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo)'
+complete -c plexcache -n "__fish_plexcache_using_subcommand status" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo, init)'
 complete -c plexcache -n "__fish_plexcache_using_subcommand status" -s y -l yes -d 'Answer questions with yes, and accept replaced or removed disks'
 complete -c plexcache -n "__fish_plexcache_using_subcommand status" -s q -l quiet -d 'Print nothing unless something is wrong'
 complete -c plexcache -n "__fish_plexcache_using_subcommand status" -s v -l verbose -d 'Say more; twice for the requests to Plex and each step with a file'
@@ -124,7 +152,7 @@ complete -c plexcache -n "__fish_plexcache_using_subcommand undo" -l wait -d 'Wa
 complete -c plexcache -n "__fish_plexcache_using_subcommand undo" -l bwlimit -d 'Copy at most so many bytes a second, such as 50MB/s' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand undo" -l max-transfer -d 'Begin no further file after so many bytes were copied' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand undo" -l max-duration -d 'Begin no further file after so long' -r
-complete -c plexcache -n "__fish_plexcache_using_subcommand undo" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo)'
+complete -c plexcache -n "__fish_plexcache_using_subcommand undo" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo, init)'
 complete -c plexcache -n "__fish_plexcache_using_subcommand undo" -s y -l yes -d 'Answer questions with yes, and accept replaced or removed disks'
 complete -c plexcache -n "__fish_plexcache_using_subcommand undo" -s q -l quiet -d 'Print nothing unless something is wrong'
 complete -c plexcache -n "__fish_plexcache_using_subcommand undo" -s v -l verbose -d 'Say more; twice for the requests to Plex and each step with a file'
@@ -138,7 +166,8 @@ complete -c plexcache -n "__fish_plexcache_using_subcommand history" -l since -d
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -l until -d 'Only runs until WHEN' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -l command -d 'Only runs of this command' -r -f -a "sync\t''
 evict\t''
-undo\t''"
+undo\t''
+init\t''"
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -l limit -d 'Show at most N runs' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -s c -l config -d 'Read the configuration from FILE' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -l state-dir -d 'Keep history and state in DIR' -r
@@ -152,7 +181,7 @@ complete -c plexcache -n "__fish_plexcache_using_subcommand history" -l max-dura
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -l failed -d 'Only runs in which something failed'
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -l stats -d 'Show totals instead'
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -l csv -d 'Print CSV'
-complete -c plexcache -n "__fish_plexcache_using_subcommand history" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo)'
+complete -c plexcache -n "__fish_plexcache_using_subcommand history" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo, init)'
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -s y -l yes -d 'Answer questions with yes, and accept replaced or removed disks'
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -s q -l quiet -d 'Print nothing unless something is wrong'
 complete -c plexcache -n "__fish_plexcache_using_subcommand history" -s v -l verbose -d 'Say more; twice for the requests to Plex and each step with a file'
@@ -172,7 +201,7 @@ complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l max-transf
 complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l max-duration -d 'Begin no further file after so long' -r
 complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l strict -d 'End with 3 when there are warnings'
 complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l probe -d 'Make and remove a tiny file on both tiers, to see which one is served'
-complete -c plexcache -n "__fish_plexcache_using_subcommand check" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo)'
+complete -c plexcache -n "__fish_plexcache_using_subcommand check" -s n -l dry-run -d 'Show what would be done and change nothing (sync, evict, undo, init)'
 complete -c plexcache -n "__fish_plexcache_using_subcommand check" -s y -l yes -d 'Answer questions with yes, and accept replaced or removed disks'
 complete -c plexcache -n "__fish_plexcache_using_subcommand check" -s q -l quiet -d 'Print nothing unless something is wrong'
 complete -c plexcache -n "__fish_plexcache_using_subcommand check" -s v -l verbose -d 'Say more; twice for the requests to Plex and each step with a file'
@@ -181,10 +210,11 @@ complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l no-progres
 complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l no-input -d 'Never ask; what would need an answer is refused'
 complete -c plexcache -n "__fish_plexcache_using_subcommand check" -l exit-code -d 'With --dry-run: exit with 10 when there is something to do'
 complete -c plexcache -n "__fish_plexcache_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "sync" -d 'Cache what Plex will play next and evict what is no longer wanted'
-complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "evict" -d 'Take files off the cache'
-complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "status" -d 'Show what is on the cache, why, and until when'
-complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "undo" -d 'Take back a run'
-complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "history" -d 'Show the runs and what they did'
-complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "check" -d 'Look for what is wrong, and say what to do about it'
-complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from sync evict status undo history check help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from init sync evict status undo history check help" -f -a "init" -d 'Write a configuration'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from init sync evict status undo history check help" -f -a "sync" -d 'Cache what Plex will play next and evict what is no longer wanted'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from init sync evict status undo history check help" -f -a "evict" -d 'Take files off the cache'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from init sync evict status undo history check help" -f -a "status" -d 'Show what is on the cache, why, and until when'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from init sync evict status undo history check help" -f -a "undo" -d 'Take back a run'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from init sync evict status undo history check help" -f -a "history" -d 'Show the runs and what they did'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from init sync evict status undo history check help" -f -a "check" -d 'Look for what is wrong, and say what to do about it'
+complete -c plexcache -n "__fish_plexcache_using_subcommand help; and not __fish_seen_subcommand_from init sync evict status undo history check help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

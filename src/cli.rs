@@ -25,7 +25,7 @@ use crate::config::{Rate, parse_bytes, parse_duration};
     max_term_width = 80,
     help_expected = true,
     infer_subcommands = false,
-    after_help = "Start with: plexcache sync --dry-run. See plexcache(1) and plexcache.toml(5)."
+    after_help = "Start with: plexcache init. See plexcache(1) and plexcache.toml(5)."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub struct Global {
     /// Keep history and state in DIR
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<Utf8PathBuf>,
-    /// Show what would be done and change nothing (sync, evict, undo)
+    /// Show what would be done and change nothing (sync, evict, undo, init)
     #[arg(short = 'n', long, global = true)]
     pub dry_run: bool,
     /// Answer questions with yes, and accept replaced or removed disks
@@ -101,6 +101,19 @@ pub enum ColorChoice {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a configuration
+    ///
+    /// Takes the token from Plex's own settings on this machine, or has you link
+    /// the machine at plex.tv/link; asks Plex for its folders; finds each of them
+    /// here by a file of it; and proposes a map for it from what is mounted. On a
+    /// terminal it asks, otherwise it takes what is clear and says what is not.
+    /// Nothing is written before the end, and no configuration is replaced unless
+    /// you say so.
+    ///
+    /// With --import the settings of PlexCache-D are taken over, and then the files
+    /// that it has cached: both copies are compared and recorded, and stay as they
+    /// are. From then on evict and undo bring them back to the array.
+    Init(InitArgs),
     /// Cache what Plex will play next and evict what is no longer wanted
     ///
     /// Evicts what nobody wants any more, after its grace time, and what has to
@@ -148,6 +161,38 @@ pub struct CheckArgs {
     /// Make and remove a tiny file on both tiers, to see which one is served
     #[arg(long)]
     pub probe: bool,
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The address of the Plex server; none: port 32400 of this machine
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Use the token in FILE, and leave it there
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["preferences", "link"])]
+    pub token_file: Option<Utf8PathBuf>,
+    /// Take the token from this Preferences.xml of Plex
+    #[arg(long, value_name = "FILE", conflicts_with = "link")]
+    pub preferences: Option<Utf8PathBuf>,
+    /// Get a token by a code that you type at plex.tv/link
+    #[arg(long)]
+    pub link: bool,
+    /// The fast disk, or a folder on it
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<Utf8PathBuf>,
+    /// Plex's folder PLEX is DIR on this machine (repeatable)
+    #[arg(long, value_name = "PLEX=DIR", value_parser = pair)]
+    pub map: Vec<(String, Utf8PathBuf)>,
+    /// Take over the settings of PlexCache-D in FILE, and what it has cached
+    #[arg(long, value_name = "FILE")]
+    pub import: Option<Utf8PathBuf>,
+    /// Only take over what PlexCache-D has cached; the configuration is there
+    #[arg(long, conflicts_with_all = ["url", "token_file", "preferences", "link", "cache", "map", "import", "force"])]
+    pub adopt: bool,
+    /// Replace a configuration that is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `sync`.
@@ -229,7 +274,7 @@ pub struct HistoryArgs {
     #[arg(long)]
     pub failed: bool,
     /// Only runs of this command
-    #[arg(long, value_name = "COMMAND", value_parser = ["sync", "evict", "undo"])]
+    #[arg(long, value_name = "COMMAND", value_parser = ["sync", "evict", "undo", "init"])]
     pub command: Option<String>,
     /// Show at most N runs
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -240,6 +285,14 @@ pub struct HistoryArgs {
     /// Print CSV
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
+}
+
+/// Two folders; the second one is absolute, so an `=` in the first does no harm.
+fn pair(text: &str) -> Result<(String, Utf8PathBuf), String> {
+    match text.rfind("=/") {
+        Some(at) if at > 0 => Ok((text[..at].to_owned(), text[at + 1..].into())),
+        _ => Err("expected PLEX=DIR, such as /data/media=/mnt/user/media".to_owned()),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Parser;
 use plexcache::cli::{self, Cli, Global};
 use plexcache::commands::{
-    Check, Command, Evict, Failure, Filter, Listing, RunOptions, Selection, Session, ShowHistory, ShowStatus, Sync,
-    Undo,
+    Adopt, Check, Command, Evict, Failure, Filter, Init, Listing, RunOptions, Selection, Session, Setup, ShowHistory,
+    ShowStatus, Sync, TokenFrom, Undo,
 };
 use plexcache::config::{self, Environment};
 use plexcache::exit::Exit;
@@ -39,6 +39,13 @@ fn main() -> Exit {
 fn run(cli: Cli, reporter: &mut dyn Reporter) -> anyhow::Result<Exit> {
     let Cli { global, command } = cli;
     let environment = Environment::of_process();
+    let command = match command {
+        cli::Command::Init(args) if !args.adopt => {
+            let setup = Setup { environment: &environment, reporter, options: options(&global), quiet: global.quiet };
+            return init(args).run(setup, global.config.as_deref(), global.state_dir.as_deref());
+        }
+        command => command,
+    };
     let loaded = config::load(global.config.as_deref(), &environment).map_err(Failure::from)?;
     for warning in &loaded.warnings {
         reporter.message(&Message::Warning { text: warning, hint: None });
@@ -69,8 +76,21 @@ fn options(global: &Global) -> RunOptions {
     }
 }
 
+/// The command that needs no configuration, but makes one.
+fn init(args: cli::InitArgs) -> Init {
+    let cli::InitArgs { url, token_file, preferences, link, cache, map, import, adopt: _, force } = args;
+    let token = match (token_file, preferences) {
+        (Some(file), _) => TokenFrom::File(file),
+        (_, Some(file)) => TokenFrom::Preferences(file),
+        _ if link => TokenFrom::Link,
+        _ => TokenFrom::Anywhere,
+    };
+    Init { url, token, cache, maps: map, import, force }
+}
+
 fn build(command: cli::Command) -> Box<dyn Command> {
     match command {
+        cli::Command::Init(_) => Box::new(Adopt::default()),
         cli::Command::Sync(cli::SyncArgs { no_evict }) => Box::new(Sync { evict: !no_evict }),
         cli::Command::Evict(cli::EvictArgs { paths, all, pinned, older_than, free }) => {
             let selection = match (older_than, free) {

@@ -76,7 +76,7 @@ impl StateDir {
     /// [`LockError::Held`] when somebody else has it.
     pub fn lock(&self, waits: impl Fn() -> bool) -> Result<Lock, LockError> {
         let io = |source: io::Error| LockError::Io { path: self.path.clone(), source };
-        self.create().map_err(io)?;
+        make_folders(&self.path).map_err(io)?;
         let path = self.file("lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = File::from(fs::openat(CWD, path.as_std_path(), flags, PRIVATE).map_err(|e| io(e.into()))?);
@@ -90,29 +90,6 @@ impl StateDir {
         let id = format!("{:02x}:{:02x}:{}", fs::major(stat.st_dev), fs::minor(stat.st_dev), stat.st_ino);
         let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
         locks.lines().any(|line| line.split_whitespace().any(|field| field == id))
-    }
-
-    /// Makes the directory and those above it, for the owner alone, and makes it durable.
-    fn create(&self) -> io::Result<()> {
-        let mut missing = Vec::new();
-        let mut at = self.path.as_path();
-        while matches!(fs::statat(CWD, at.as_std_path(), AtFlags::empty()), Err(Errno::NOENT)) {
-            missing.push(at);
-            match at.parent() {
-                Some(parent) if !parent.as_str().is_empty() => at = parent,
-                _ => break,
-            }
-        }
-        for path in missing.into_iter().rev() {
-            match fs::mkdirat(CWD, path.as_std_path(), Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
-            }
-            if let Some(parent) = path.parent() {
-                sync_dir(parent)?;
-            }
-        }
-        Ok(())
     }
 
     /// Reads a derived file. `None` when it is absent or of no use; the reason goes to the log.
@@ -139,6 +116,29 @@ impl StateDir {
     pub fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
         replace_file(&self.file(name), PRIVATE, &serde_json::to_vec(value)?)
     }
+}
+
+/// Makes a folder and those above it where they are missing, for the owner alone, and makes them durable.
+pub(crate) fn make_folders(path: &Utf8Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    let mut at = path;
+    while matches!(fs::statat(CWD, at.as_std_path(), AtFlags::empty()), Err(Errno::NOENT)) {
+        missing.push(at);
+        match at.parent() {
+            Some(parent) if !parent.as_str().is_empty() => at = parent,
+            _ => break,
+        }
+    }
+    for path in missing.into_iter().rev() {
+        match fs::mkdirat(CWD, path.as_std_path(), Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(parent) = path.parent() {
+            sync_dir(parent)?;
+        }
+    }
+    Ok(())
 }
 
 /// Replaces the file at `path` in one step: whoever reads it sees the whole old or the whole new one.

@@ -21,6 +21,8 @@ mod eviction;
 mod hostile;
 #[path = "cli/household.rs"]
 mod household;
+#[path = "cli/init.rs"]
+mod init;
 #[path = "cli/interruption.rs"]
 mod interruption;
 #[path = "cli/limits.rs"]

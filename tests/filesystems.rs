@@ -625,3 +625,32 @@ fn check_ends_and_tells_the_rest_when_a_union_never_answers() {
         finding(&run, name);
     }
 }
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn init_finds_the_branches_of_a_pool_and_what_it_writes_works() {
+    let world = World::with_pool("copy");
+    let env = &world.env;
+    // A name that no other pool of this machine has.
+    let title = format!("Found {}", std::process::id());
+    let (media, bytes) = world.film(&title, 700_001);
+    env.episode(&title, 1, 1, 300_001);
+    let path = |name: &str| text(&env.path(name)).to_owned();
+    let command = |args: &[&str]| {
+        let mut command = Command::new(util::env::binary());
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("PLEXCACHE_SAFETY__MIN_FILE_AGE", "0");
+        command.envs(env.endpoint_variables());
+        Run::of(command.args(["--config", &path("own.toml"), "--state-dir", &path("own")]).args(args))
+    };
+    command(&["init", "--no-input", "--url", &env.plex.url(), "--token-file", &path("token")]).expect(0);
+    let config: toml::Table = fs::read_to_string(env.path("own.toml")).unwrap().parse().unwrap();
+    let map = &config["map"].as_array().unwrap()[0];
+    let folders = |key: &str| serde_json::to_string(&map[key]).unwrap().replace(&path(""), "");
+    let found = ["plex", "array", "cache", "merged", "placement"].map(folders);
+    let expected =
+        ["\"/data/media\"", "[\"disk1/media\",\"disk2/media\"]", "\"cache/media\"", "\"pool/media\"", "\"copy\""];
+    assert_eq!(found, expected);
+    command(&["sync"]).expect(0);
+    assert!(env.cached().contains(&media), "{:?}", env.cached());
+    assert!(fs::read(env.path("pool/media").join(&media)).unwrap() == bytes);
+}

@@ -5,9 +5,11 @@
 //! must hold before a file is changed (the lock, the history, the roots, nothing else at work on the
 //! disks, interrupted actions settled) is seen to by `Session::begin`.
 
+mod adopt;
 mod check;
 mod evict;
 mod history;
+mod init;
 mod sidecar;
 mod status;
 mod survey;
@@ -37,9 +39,11 @@ use crate::state::{Lock, LockError, StateDir};
 use crate::tier::{Leniency, MARKER, OpenFiles, Tiers, host};
 use crate::transfer::{CopyOptions, MarkError, Options, Settled, Stop, Transfer, Verify};
 
+pub use adopt::Adopt;
 pub use check::Check;
 pub use evict::{Evict, Selection};
 pub use history::{Filter, Listing, ShowHistory};
+pub use init::{Init, Setup, TokenFrom};
 pub use status::ShowStatus;
 pub use sync::Sync;
 pub use undo::Undo;

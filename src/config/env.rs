@@ -33,8 +33,15 @@ impl Environment {
     pub fn of_process() -> Self {
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let variables = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value)));
-        let unraid = Utf8Path::new("/etc/unraid-version").exists();
-        Self::new(variables, unraid, rustix::process::geteuid().is_root())
+        let mut own = Self::new(variables, false, rustix::process::geteuid().is_root());
+        // For the tests of the binary, which have a machine of their own. A release build knows none.
+        if cfg!(debug_assertions)
+            && let Some(system) = own.directory("PLEXCACHE_TEST_SYSTEM")
+        {
+            own.system = system.to_owned();
+        }
+        own.unraid = own.system_path("/etc/unraid-version").exists();
+        own
     }
 
     /// An environment made up of `variables`, on Unraid or not, run by root or not.
@@ -48,20 +55,20 @@ impl Environment {
     }
 
     /// The value of a variable that is set and not empty.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// An absolute path in a variable. The XDG specification has relative ones ignored.
-    pub(super) fn directory(&self, name: &str) -> Option<&Utf8Path> {
+    pub(crate) fn directory(&self, name: &str) -> Option<&Utf8Path> {
         self.get(name).map(Utf8Path::new).filter(|path| path.is_absolute())
     }
 
-    pub(super) fn on_unraid(&self) -> bool {
+    pub(crate) fn on_unraid(&self) -> bool {
         self.unraid
     }
 
-    pub(super) fn is_root(&self) -> bool {
+    pub(crate) fn is_root(&self) -> bool {
         self.root_user
     }
 
@@ -73,7 +80,7 @@ impl Environment {
     }
 
     /// A fixed path of the system, such as `/etc/plexcache/token`.
-    pub(super) fn system_path(&self, absolute: &str) -> Utf8PathBuf {
+    pub(crate) fn system_path(&self, absolute: &str) -> Utf8PathBuf {
         self.system.join(absolute.trim_start_matches('/'))
     }
 

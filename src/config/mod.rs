@@ -24,7 +24,7 @@ pub use env::Environment;
 pub use globs::{Globs, Pins};
 pub use map::Map;
 pub use sections::{Endpoints, Evict, Limits, Override, Plex, Safety, Select, State, Transfer, Users};
-pub use token::{DEFAULT_TOKEN_FILE, token};
+pub use token::{DEFAULT_TOKEN_FILE, token, token_in};
 pub use values::{
     BadValue, HostTask, Placement, Rate, Sidecars, Size, Verify, Versions, format_duration, parse_bytes, parse_duration,
 };
@@ -154,19 +154,12 @@ fn find(explicit: Option<&Utf8Path>, env: &Environment) -> Result<(Utf8PathBuf, 
     if let Some(file) = explicit.or_else(|| env.get("PLEXCACHE_CONFIG").map(Utf8Path::new)) {
         return match std::fs::read_to_string(file) {
             Ok(text) => Ok((file.to_owned(), text)),
-            Err(error) => Err(cannot_read(file, &error)
-                .with_hint("start from examples/config.toml; plexcache.toml(5) explains every key")),
+            Err(error) => Err(cannot_read(file, &error).with_hint(
+                "`plexcache init` writes one; examples/config.toml and plexcache.toml(5) explain every key",
+            )),
         };
     }
-    let home = env.directory("HOME").map(|home| home.join(".config"));
-    let user = env.directory("XDG_CONFIG_HOME").map(Utf8Path::to_owned).or(home);
-    let unraid = env.on_unraid().then(|| env.system_path("/boot/config/plugins/plexcache/config.toml"));
-    let candidates: Vec<Utf8PathBuf> = user
-        .map(|directory| directory.join("plexcache/config.toml"))
-        .into_iter()
-        .chain(unraid)
-        .chain([env.system_path("/etc/plexcache/config.toml")])
-        .collect();
+    let candidates = candidates(env);
     for file in &candidates {
         match std::fs::read_to_string(file) {
             Ok(text) => return Ok((file.clone(), text)),
@@ -176,7 +169,29 @@ fn find(explicit: Option<&Utf8Path>, env: &Environment) -> Result<(Utf8PathBuf, 
     }
     let looked: Vec<&str> = candidates.iter().map(|file| file.as_str()).collect();
     Err(ConfigError::new(format!("found no configuration; looked for {}", looked.join(", ")))
-        .with_hint("start from examples/config.toml, or name another file with --config; see plexcache.toml(5)"))
+        .with_hint("`plexcache init` writes one, or start from examples/config.toml; --config names another file"))
+}
+
+/// Where the file is looked for, in this order.
+fn candidates(env: &Environment) -> Vec<Utf8PathBuf> {
+    let home = env.directory("HOME").map(|home| home.join(".config"));
+    let user = env.directory("XDG_CONFIG_HOME").map(Utf8Path::to_owned).or(home);
+    let unraid = env.on_unraid().then(|| env.system_path("/boot/config/plugins/plexcache/config.toml"));
+    let user = user.map(|directory| directory.join("plexcache/config.toml"));
+    user.into_iter().chain(unraid).chain([env.system_path("/etc/plexcache/config.toml")]).collect()
+}
+
+/// Where a new file belongs: in the place of the one that would be read, so that none hides it, else where
+/// root (for the machine) or the user will find it.
+pub fn place_for_new(explicit: Option<&Utf8Path>, env: &Environment) -> Utf8PathBuf {
+    if let Some(file) = explicit.or_else(|| env.get("PLEXCACHE_CONFIG").map(Utf8Path::new)) {
+        return file.to_owned();
+    }
+    let candidates = candidates(env);
+    let there = candidates.iter().find(|file| file.exists());
+    let for_machine = candidates.iter().find(|file| file.starts_with(env.system_path("/boot"))).or(candidates.last());
+    let usual = if env.is_root() { for_machine } else { candidates.first() };
+    there.or(usual).cloned().unwrap_or_else(|| env.system_path("/etc/plexcache/config.toml"))
 }
 
 /// Checks what no section can tell alone.

@@ -76,6 +76,16 @@ pub fn token(config: &Config, env: &Environment) -> Result<(Secret, Vec<String>)
     )))
 }
 
+/// The token that a file holds, for who was told to use it.
+///
+/// # Errors
+/// The file cannot be read, or holds something else.
+pub fn token_in(file: &Utf8Path) -> Result<Secret, ConfigError> {
+    let text =
+        read(file).map_err(|error| ConfigError::of_io(&format!("{file}: cannot read the Plex token"), &error))?;
+    checked(file.as_str(), &text)
+}
+
 fn read(file: &Utf8Path) -> io::Result<String> {
     std::fs::read_to_string(file)
 }

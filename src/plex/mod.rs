@@ -18,6 +18,7 @@ pub(crate) mod hostile;
 mod json;
 mod listing;
 mod outside;
+pub mod pin;
 mod rss;
 mod server;
 #[cfg(test)]

@@ -128,6 +128,7 @@ impl Reporter for Json {
                 }
             }
             Message::Stats(stats) => self.line(View::stats(stats)),
+            Message::Configuration { file, text } => self.line(View::Configuration { file, text }),
             Message::Error { message, hint, exit } => {
                 self.line(View::Error { message, hint: *hint, exit: exit.code() });
             }
@@ -221,6 +222,10 @@ enum View<'a> {
     },
     Note {
         message: &'a str,
+    },
+    Configuration {
+        file: &'a Utf8Path,
+        text: &'a str,
     },
     Error {
         message: &'a str,

@@ -16,7 +16,7 @@ mod words;
 
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 
 use crate::exit::Exit;
@@ -87,6 +87,11 @@ pub enum Message<'a> {
     },
     /// Last of `check`.
     Checked(Checked),
+    /// `init --dry-run`: what would be written where, without any secret.
+    Configuration {
+        file: &'a Utf8Path,
+        text: &'a str,
+    },
     /// The end of a command that could not go on.
     Error {
         message: &'a str,

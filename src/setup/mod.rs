@@ -1,3 +1,8 @@
-//! Getting there: what `init` proposes and `check` proves. Reads only, and prints nothing.
+//! Getting there: what `init` proposes and `check` proves. Prints nothing, and only `write` changes anything:
+//! the configuration, its token, and the missing folder of a cache root.
 
+pub mod import;
+pub mod preferences;
 pub mod proof;
+pub mod propose;
+pub mod write;

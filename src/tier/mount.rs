@@ -49,7 +49,17 @@ pub struct Mounts {
 
 impl Mounts {
     pub fn read() -> io::Result<Self> {
-        Ok(Self::parse(&String::from_utf8_lossy(&fs::read("/proc/self/mountinfo")?)))
+        Self::read_from(Utf8Path::new("/proc/self/mountinfo"))
+    }
+
+    /// Reads a table of that form from another file.
+    pub fn read_from(file: &Utf8Path) -> io::Result<Self> {
+        Ok(Self::parse(&String::from_utf8_lossy(&fs::read(file)?)))
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Mount] {
+        &self.mounts
     }
 
     fn parse(text: &str) -> Self {

@@ -21,9 +21,41 @@ impl Transfer<'_> {
     pub(super) fn cache(&mut self, job: &Job, watch: &mut Watch<'_>) -> Attempt<Finished> {
         let mut array = Workplace::open(job.array, &job.action.path)
             .map_err(|error| Trouble::Left(Why::Unavailable, format!("its folder on the array: {error}")))?;
+        if let Some(finished) = self.take_over(job, &array.folder, watch)? {
+            return Ok(finished);
+        }
         let source = open_to_copy(&array.folder, &job.names.file, job.action.array)?;
         self.check_placement(job, &array.folder, &source)?;
         self.cache_from(job, &mut array, &source, watch)
+    }
+
+    /// Two files that stand already as the placement would leave them, as `PlexCache-D` has left them: they
+    /// are compared like any file that is adopted, and recorded. Nothing is touched. `None` for all others.
+    fn take_over(&mut self, job: &Job, array: &Folder, watch: &mut Watch<'_>) -> Attempt<Option<Finished>> {
+        let Names { file, kept, .. } = &job.names;
+        let Some(copy) = job.action.copy else { return Ok(None) };
+        let stands = match job.action.placement {
+            Placement::Hide => array.stat(file).during("looking at the original")?.is_none(),
+            Placement::Symlink => is_our_link(job, array, file)?,
+            Placement::Copy | Placement::Move => false,
+        };
+        if !stands || array.stat(kept).during("looking for a kept original")?.is_none() {
+            return Ok(None);
+        }
+        let original = open_to_copy(array, kept, job.action.array)?;
+        let cache = Workplace::open(job.cache, &job.action.path).during("opening the folder on the cache")?;
+        let there = cache.folder.stat(file).during("looking at the cache")?;
+        let Some(there) = there.filter(|there| there.is_file() && there.fingerprint() == copy) else {
+            return Err(Trouble::Left(Why::Changed, "the file on the cache changed".to_owned()));
+        };
+        let published = adopt(job, &cache.folder, &original, &there, watch)?;
+        self.publish(job, published)?;
+        Ok(Some(Finished {
+            array: Some(published.from),
+            copy: Some(published.copy),
+            checksum: Some(published.checksum),
+            ..Finished::default()
+        }))
     }
 
     /// What the placement needs of the original beyond its contents.

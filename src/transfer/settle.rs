@@ -29,7 +29,7 @@ impl Transfer<'_> {
         make_names_durable([&array, &cache])?;
         finish_renames(job, array.as_ref(), cache.as_ref())?;
         remove_half_made(job, job.cache)?;
-        if let Some(array) = &array {
+        if let Some(array) = array.as_ref().filter(|_| may_have_moved(job, published)) {
             give_back_what_stepped_aside(job, &array.folder)?;
         }
         match (&array, &cache) {
@@ -37,8 +37,10 @@ impl Transfer<'_> {
                 remove_part(&cache.folder, &job.names.part)?;
                 self.finish_caching(job, array.as_ref().map(|a| &a.folder), &cache.folder, published, watch)
             }
-            (Some(array), None) => put_original_back(job, &array.folder).and(Err(taken_back())),
-            (None, None) => Err(taken_back()),
+            (Some(array), None) if may_have_moved(job, published) => {
+                put_original_back(job, &array.folder).and(Err(taken_back()))
+            }
+            (_, None) => Err(taken_back()),
         }
     }
 
@@ -55,7 +57,7 @@ impl Transfer<'_> {
             None => self.publish_unrecorded(job, array, cache, watch)?,
         };
         let Some(published) = recorded else {
-            if let Some(array) = array {
+            if let Some(array) = array.filter(|_| may_have_moved(job, published)) {
                 put_original_back(job, array)?;
                 if let Some(published) = published {
                     // What is there has the name and the times of the copy, and other contents.
@@ -222,10 +224,12 @@ pub(super) fn leaves_nothing(job: &Job, published: Option<Published>) -> Attempt
         }
         plan::Kind::Cache => {
             let is_aside = stat(&array, kept)?.is_some_and(|stat| stat.is_file()) && stat(&array, file)?.is_none();
-            let is_half_moved = is_aside || (is_original(kept)? && !is_original(file)?);
+            let is_half_moved =
+                may_have_moved(job, published) && (is_aside || (is_original(kept)? && !is_original(file)?));
             let copy = published.map(|published| published.copy);
             let is_published = copy.is_some() && is_file_like(stat(&cache, file)?.as_ref(), copy);
-            Ok(!is_half_moved && !is_published && !is_link(file)?)
+            let is_linked = may_have_moved(job, published) && is_link(file)?;
+            Ok(!is_half_moved && !is_published && !is_linked)
         }
     }
 }
@@ -408,6 +412,12 @@ fn roll_forward(job: &Job, array: &Folder, cache: &Folder, published: Published)
     }
     take_copy_back(array, cache, file, published.copy)?;
     Err(Trouble::Left(Why::Changed, "the original was replaced while the action was interrupted".to_owned()))
+}
+
+/// Whether the action can have moved the original. Not one that adopts what lies on the cache, before it
+/// has published that: an original that is under its kept name then was put there by somebody else.
+fn may_have_moved(job: &Job, published: Option<Published>) -> bool {
+    published.is_some() || job.action.copy.is_none()
 }
 
 /// Gives the original its name back when the copy is of no use.

@@ -449,12 +449,26 @@ impl TestEnv {
     }
 
     /// Where the services of plex.tv are: nothing here ever asks the real ones.
+    fn services(&self) -> [(&'static str, String); 5] {
+        let services = [
+            ("account", "plex.tv"),
+            ("discover", "discover"),
+            ("metadata", "metadata"),
+            ("community", "community"),
+            ("rss", "rss"),
+        ];
+        services.map(|(key, path)| (key, format!("{}/{path}", self.plex.outside_url())))
+    }
+
     fn endpoints(&self) -> String {
-        let services = [("account", "plex.tv"), ("discover", "discover"), ("metadata", "metadata")];
-        let services = services.into_iter().chain([("community", "community"), ("rss", "rss")]);
-        let url = self.plex.outside_url();
-        let pairs: Vec<String> = services.map(|(key, path)| format!("{key} = \"{url}/{path}\"")).collect();
+        let pairs = self.services().map(|(key, url)| format!("{key} = \"{url}\""));
         format!("endpoints = {{ {} }}\n", pairs.join(", "))
+    }
+
+    /// The same as variables, for configurations that are not [`TestEnv::config`].
+    pub fn endpoint_variables(&self) -> impl Iterator<Item = (String, String)> {
+        let variable = |(key, url): (&str, _)| (format!("PLEXCACHE_PLEX__ENDPOINTS__{}", key.to_uppercase()), url);
+        self.services().into_iter().map(variable)
     }
 
     /// Adds lines to the configuration. They go on in its last section.

@@ -247,6 +247,10 @@ impl Reporter for Human {
                 self.print(&check::group(about, findings, quiet, &look));
             }
             Message::Checked(checked) => self.print(&check::counts(*checked, &look)),
+            Message::Configuration { file, text } => {
+                self.tell(Level::Info, &visible(&format!("This would be {file}:")));
+                self.print(&(paragraph(text) + "\n"));
+            }
             Message::Error { message, hint, exit: _ } => {
                 self.give_up_held();
                 self.tell_with_hint(Level::Error, Paint::Bad, "error:", message, *hint);

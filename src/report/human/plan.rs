@@ -59,7 +59,7 @@ fn headline(plan: &Plan, context: &PlanContext, look: &Look) -> String {
         let files = if what.is_empty() { sizes.len().to_string() } else { count(sizes.len() as u64, what) };
         (!sizes.is_empty()).then(|| format!("{verb} {files} ({})", size(total)))
     };
-    let cache = part(Kind::Cache, "cache", "file");
+    let cache = part(Kind::Cache, if context.command == "init" { "take over" } else { "cache" }, "file");
     let evict = part(Kind::Evict, "evict", if cache.is_some() { "" } else { "file" });
     let mut parts: Vec<String> = cache.into_iter().chain(evict).collect();
     if plan.kept_files > 0 {
@@ -161,6 +161,7 @@ fn rows(plan: &Plan, context: &PlanContext, verbose: bool, look: &Look) -> Strin
     let mut table = Table::new(&[Align::Left, Align::Left, Align::Right, Align::Left, Align::Left], Some(1));
     for row in &rows {
         let verb = match row.kind {
+            Kind::Cache if context.command == "init" => Cell::painted(Paint::Good, "= take over"),
             Kind::Cache => Cell::painted(Paint::Good, "+ cache"),
             Kind::Evict => Cell::painted(Paint::Leaving, "- evict"),
         };

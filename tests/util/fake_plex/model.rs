@@ -200,6 +200,18 @@ pub struct Refresh {
     pub takes_effect: bool,
 }
 
+/// What becomes of the PIN that plex.tv gives out.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Pin {
+    /// Nobody types it.
+    #[default]
+    Waiting,
+    /// Somebody types it after so many looks, and this token comes.
+    Linked { looks: u32, token: String },
+    /// plex.tv knows it no more.
+    Expired,
+}
+
 /// Everything that the stand-in server knows.
 #[derive(Debug)]
 pub struct Library {
@@ -226,6 +238,7 @@ pub struct Library {
     pub(super) outside: Outside,
     /// How often an item was added, changed or removed: sections show that they changed.
     pub(super) revision: i64,
+    pub(super) pin: Pin,
     local: Vec<(String, PathBuf)>,
     unseen: Vec<PathBuf>,
     /// The last rating key, media id and part id that were given out.
@@ -262,6 +275,7 @@ impl Library {
             refreshes: Vec::new(),
             outside: Outside::default(),
             revision: 0,
+            pin: Pin::default(),
             local: Vec::new(),
             unseen: Vec::new(),
             keys: 100,
@@ -289,6 +303,16 @@ impl Library {
     pub fn set_token(&mut self, user: &str, token: &str) {
         let user = self.user_index(user);
         token.clone_into(&mut self.users[user].token);
+    }
+
+    /// Somebody types the PIN of plex.tv after it was looked at so many times, and gets this token.
+    pub fn link_pin(&mut self, looks: u32, token: &str) {
+        self.pin = Pin::Linked { looks, token: token.to_owned() };
+    }
+
+    /// The PIN of plex.tv lives no longer.
+    pub fn expire_pin(&mut self) {
+        self.pin = Pin::Expired;
     }
 
     /// Adds a section whose folders are `locations`, as the server sees them.
