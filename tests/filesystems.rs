@@ -650,6 +650,7 @@ fn init_finds_the_branches_of_a_pool_and_what_it_writes_works() {
     let expected =
         ["\"/data/media\"", "[\"disk1/media\",\"disk2/media\"]", "\"cache/media\"", "\"pool/media\"", "\"copy\""];
     assert_eq!(found, expected);
+    command(&["check"]).expect(0);
     command(&["sync"]).expect(0);
     assert!(env.cached().contains(&media), "{:?}", env.cached());
     assert!(fs::read(env.path("pool/media").join(&media)).unwrap() == bytes);

@@ -151,6 +151,7 @@ fn on_plain_disks_init_writes_what_sync_works_with() {
     assert_eq!((mode(machine.env.path("c/x.toml")), mode(machine.env.path("c/token"))), (0o600, 0o600));
     assert_eq!(fs::read_to_string(machine.env.path("c/token")).unwrap().trim(), SECRET);
     assert!(!fs::read_to_string(machine.env.path("c/x.toml")).unwrap().contains(SECRET));
+    machine.run(&["--config", &at(&machine, "c/x.toml"), "check"]).expect(0);
     let plan = machine.run(&["--config", &at(&machine, "c/x.toml"), "sync", "--dry-run", "--json"]).expect(0);
     assert_eq!(plan.planned(), [format!("cache {}", machine.film)]);
     machine.run(&["--config", &at(&machine, "c/x.toml"), "sync"]).expect(0);
@@ -178,6 +179,7 @@ fn on_unraid_init_finds_token_shares_disks_and_pool_by_itself() {
     // What outlives a reboot is on the pool.
     let state = machine.config(file)["state"]["dir"].as_str().unwrap().to_owned();
     assert_eq!(state, machine.env.path("mnt/cache/appdata/plexcache").to_str().unwrap());
+    machine.run(&["check"]).expect(0);
     machine.run(&["sync"]).expect(0);
     assert_eq!(machine.env.cached(), [machine.film.as_str()]);
 }
