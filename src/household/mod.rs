@@ -2,7 +2,7 @@
 //! lists at plex.tv.
 //!
 //! Owns the order in which a token is looked for (the owner's, pasted ones, those that were kept, those
-//! that plex.tv gives), what is kept ([`tokens`]), and what it means when plex.tv is silent: what was
+//! that plex.tv gives), what is kept (`tokens`), and what it means when plex.tv is silent: what was
 //! known before counts, nobody is taken to have left, and one line says so. Asks plex.tv only when the
 //! configuration names somebody whose token only plex.tv has; tokens are made anew on a 401 alone.
 //! Nobody is left out without a word: whoever has no usable token is named, with the way out.

@@ -37,7 +37,7 @@ type Files = io::Result<Vec<(u64, u64)>>;
 
 impl OpenFiles {
     /// Looks at every process but this one, and at those that keep it waiting for as long as
-    /// [`PATIENCE`] has it.
+    /// `PATIENCE` has it.
     pub fn scan() -> Self {
         let Ok(processes) = fs::read_dir("/proc") else {
             return Self { incomplete: true, ..Self::default() };
