@@ -136,13 +136,7 @@ impl Transfer<'_> {
         let Names { part, old, .. } = &job.names;
         let target = ops::create(to, part).during("making a temporary file")?;
         let copied = self.fill(source, &target, finished, watch);
-        let placed = copied.and_then(|checksum| match place.put(to, &job.names) {
-            Ok(()) => Ok(checksum),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                Err(Trouble::Left(Why::Conflict, "a file of that name has appeared".to_owned()))
-            }
-            Err(error) => Err(Trouble::Failed(format!("giving the copy its name: {error}"))),
-        });
+        let placed = copied.and_then(|checksum| place.put(to, &job.names).map(|()| checksum));
         let checksum = match placed {
             Ok(checksum) => checksum,
             Err(trouble) => {
@@ -243,17 +237,33 @@ pub(super) enum Place<'a> {
 impl Place<'_> {
     /// Only a whole copy is ever called `.old`: so what stands under `.part` is always an unfinished one,
     /// and never somebody's file that was exchanged for it.
-    fn put(self, to: &Folder, names: &Names) -> std::io::Result<()> {
+    fn put(self, to: &Folder, names: &Names) -> Attempt<()> {
+        const NAMING: &str = "giving the copy its name";
         let Names { file, part, old, .. } = names;
-        let Self::Over(expected) = self else { return ops::rename(to, part, file) };
-        ops::rename(to, part, old)?;
-        ops::exchange(to, old, file)?;
-        let same = |a: Stat, b: &Stat| (a.kind, a.fingerprint()) == (b.kind, b.fingerprint());
-        if to.stat(old)?.zip(expected).is_some_and(|(out, expected)| same(out, expected)) {
-            return Ok(());
+        let Self::Over(expected) = self else {
+            return match ops::rename(to, part, file) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    Err(Trouble::Left(Why::Conflict, "a file of that name has appeared".to_owned()))
+                }
+                result => result.during(NAMING),
+            };
+        };
+        // What somebody is writing to the file that is replaced would be lost with it.
+        let replaced = expected.filter(|expected| expected.is_file());
+        let replaced = replaced.map(|expected| open_to_copy(to, file, Some(expected.fingerprint()))).transpose()?;
+        let lease = replaced.as_ref().map(Source::lease).transpose()?.flatten();
+        ops::rename(to, part, old).during(NAMING)?;
+        ops::exchange(to, old, file).during(NAMING)?;
+        let verdict = to.stat(old).during("looking at what was replaced").and_then(|out| match (out, expected) {
+            (Some(out), Some(expected)) if (out.kind, out.fingerprint()) == (expected.kind, expected.fingerprint()) => {
+                not_wanted_by_a_writer(lease.as_ref())
+            }
+            _ => Err(Trouble::Left(Why::Changed, "something else has appeared under its name".to_owned())),
+        });
+        if verdict.is_err() {
+            ops::exchange(to, old, file).during("taking the copy's name back")?;
         }
-        ops::exchange(to, old, file)?;
-        Err(std::io::Error::other("something else has appeared under the name"))
+        verdict
     }
 
     /// Undoes [`Place::put`] and removes `own`, the copy.

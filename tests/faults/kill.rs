@@ -1,7 +1,7 @@
 //! SIGKILL at every step, and again while the next run repairs.
 
 use crate::stepper::{Call, Fate};
-use crate::world::{JOBS, Job, PLACEMENTS, World, stride};
+use crate::world::{JOBS, Job, PLACEMENTS, SIDES, World, stride};
 
 /// Kills at every `stride`-th call, each in a world of its own; the other calls have the fate `usual`.
 fn kill_everywhere(placement: &'static str, job: Job, usual: fn(&Call) -> Fate) -> usize {
@@ -87,50 +87,59 @@ fn a_second_kill_during_the_repair_loses_nothing() {
     }
 }
 
+/// Every `stride`-th call, and each that gives a file another name.
+fn moments(calls: &[Call], stride: usize) -> Vec<usize> {
+    (0..calls.len()).filter(|at| at % stride == 0 || calls[*at].name == "renameat2").collect()
+}
+
 /// Somebody replaces the file between two steps, as Sonarr does; and in some worlds a kill follows soon.
-/// Just before a renaming, with the kill just after it, is always tried.
+/// Just before a renaming it is tried with no kill and with a kill just after it.
 #[test]
 fn what_somebody_puts_in_the_place_of_a_file_wins() {
     let stride = stride(29);
     for placement in PLACEMENTS {
         for job in JOBS {
             let calls = World::new(placement, job).run(|_, call| happens(call)).calls;
-            let mut moments: Vec<_> = (0..calls.len()).step_by(stride).enumerate().map(|(n, at)| (at, n % 4)).collect();
-            moments.extend((0..calls.len()).filter(|at| calls[*at].name == "renameat2").map(|at| (at, 1)));
-            for (victim, later) in moments {
-                let mut world = World::new(placement, job);
-                let replace = world.replacement();
-                world.run(|number, _| {
-                    if number == victim {
-                        replace();
-                    }
-                    if later > 0 && number == victim + later { Fate::Killed } else { Fate::Happens }
-                });
-                world.keeps_the_replacement();
+            for (n, victim) in moments(&calls, stride).into_iter().enumerate() {
+                let kills: &[usize] = if calls[victim].name == "renameat2" { &[0, 1] } else { &[n % 4] };
+                for &later in kills {
+                    let mut world = World::new(placement, job);
+                    let replace = world.replacement();
+                    world.run(|number, _| {
+                        if number == victim {
+                            replace();
+                        }
+                        if later > 0 && number == victim + later { Fate::Killed } else { Fate::Happens }
+                    });
+                    world.keeps_the_replacement();
+                }
             }
         }
     }
 }
 
-/// A write that begins before the original is renamed or removed, or the copy dropped, and ends after it.
+/// A write that begins before the original is renamed or removed, or the copy dropped, and ends after it;
+/// by somebody who was let in, and by somebody whom a lease keeps waiting.
 #[test]
 fn what_somebody_writes_to_a_file_that_is_moved_is_kept() {
     let stride = stride(29);
     for placement in PLACEMENTS {
         for job in JOBS {
-            let calls = World::new(placement, job).run(|_, call| happens(call)).calls.len();
-            for victim in (0..calls).step_by(stride) {
-                let mut world = World::new(placement, job);
-                let open = world.writer();
-                let mut file = None;
-                world.run(|number, _| {
-                    if number == victim {
-                        file = open();
+            let calls = World::new(placement, job).run(|_, call| happens(call)).calls;
+            for victim in moments(&calls, stride) {
+                for side in SIDES {
+                    let mut world = World::new(placement, job);
+                    let begin = world.writer(side);
+                    let mut writer = None;
+                    world.run(|number, _| {
+                        if number == victim {
+                            writer = begin();
+                        }
+                        Fate::Happens
+                    });
+                    if let Some(writer) = writer {
+                        world.keeps_what_was_written(writer);
                     }
-                    Fate::Happens
-                });
-                if let Some(file) = file {
-                    world.keeps_what_was_written(file);
                 }
             }
         }

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
 
 use crate::stepper::{self, Call, Fate, Trace};
 use crate::util::env::{Entry, TestEnv, Tree, episode_path};
@@ -36,6 +38,45 @@ impl Job {
             Self::Sync => &["sync"],
             Self::Evict | Self::EvictEdited => &["evict", "--all"],
             Self::Undo => &["undo", "--yes"],
+        }
+    }
+}
+
+/// On which side somebody looks first for the file to write to: on the array's disk itself, or where the
+/// merged view finds it.
+#[derive(Debug, Clone, Copy)]
+pub enum Side {
+    Array,
+    Cache,
+}
+
+pub const SIDES: [Side; 2] = [Side::Array, Side::Cache];
+
+/// Somebody who has begun to open a file for writing.
+pub enum Writer {
+    In(fs::File),
+    /// The kernel lets it in when the lease on the file is given back, whatever it is called by then.
+    Waits(JoinHandle<io::Result<fs::File>>),
+}
+
+impl Writer {
+    fn begin(path: &Path) -> io::Result<Self> {
+        let file = fs::File::options().read(true).custom_flags(libc::O_PATH).open(path)?;
+        let same = format!("/proc/self/fd/{}", file.as_raw_fd());
+        match fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&same) {
+            Ok(file) => Ok(Self::In(file)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Self::Waits(thread::spawn(move || {
+                let _keeps_its_number = file;
+                fs::File::options().write(true).open(same)
+            }))),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn into_file(self) -> fs::File {
+        match self {
+            Self::In(file) => file,
+            Self::Waits(thread) => thread.join().unwrap().unwrap(),
         }
     }
 }
@@ -176,19 +217,21 @@ impl World {
         }
     }
 
-    /// Opens the episode for writing where Plex would see it; `None` while a lease keeps writers waiting.
-    pub fn writer(&self) -> impl Fn() -> Option<fs::File> + use<> {
+    /// Begins to write to the episode: to the file on `first` if there is one, otherwise to the other.
+    pub fn writer(&self, first: Side) -> impl Fn() -> Option<Writer> + use<> {
         let path = episode_path("Lost", 1, 1);
         let (array, cache) = (self.env.array(&path), self.env.cache(&path));
-        move || {
-            let seen = if cache.exists() { &cache } else { &array };
-            fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(seen).ok()
-        }
+        let order = match first {
+            Side::Array => [array, cache],
+            Side::Cache => [cache, array],
+        };
+        move || order.iter().find(|path| path.is_file()).and_then(|path| Writer::begin(path).ok())
     }
 
     /// What the writer wrote is in the array's file when all is evicted.
     #[track_caller]
-    pub fn keeps_what_was_written(self, mut file: fs::File) {
+    pub fn keeps_what_was_written(self, writer: Writer) {
+        let mut file = writer.into_file();
         file.write_all(NEWER.as_bytes()).unwrap();
         drop(file);
         for command in [&["sync"][..], &["sync"], &["evict", "--all"]] {
