@@ -5,6 +5,7 @@
 //! the rest is still shown.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use anyhow::Context;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -15,7 +16,7 @@ use rustix::fs::Mode;
 use super::{Command, Session, evict, history_failure, survey, sync};
 use crate::exit::Exit;
 use crate::history::record::RunOutcome;
-use crate::history::{Index, LastRun, runs};
+use crate::history::{Index, LastRun, Run, newest_runs};
 use crate::paths::MediaPath;
 use crate::plan::{Cached, CopyState, EvictWhy, Kind};
 use crate::plex::MediaServer;
@@ -62,17 +63,14 @@ impl Command for ShowStatus {
             session.reporter.message(&Message::Why(&why));
             return Ok(Exit::Ok);
         }
+        if let Some(path) = prometheus {
+            write(path, Mode::from_raw_mode(0o644), &report::prometheus(&status, &index.totals))?;
+        }
+        if let Some(path) = html {
+            // Who watches what is not everybody's business.
+            write(path, Mode::from_raw_mode(0o640), &report::html(&status, &last_runs(session)?))?;
+        }
         if html.is_some() || prometheus.is_some() {
-            let mut runs = runs(&session.state).map_err(history_failure)?;
-            if let Some(path) = prometheus {
-                let text = report::prometheus(&status, &runs);
-                write(path, Mode::from_raw_mode(0o644), &text)?;
-            }
-            if let Some(path) = html {
-                let shown = runs.split_off(runs.len().saturating_sub(RUNS_ON_PAGE));
-                // Who watches what is not everybody's business.
-                write(path, Mode::from_raw_mode(0o640), &report::html(&status, &shown))?;
-            }
             return Ok(Exit::Ok);
         }
         if *nagios {
@@ -87,6 +85,18 @@ impl Command for ShowStatus {
         session.reporter.message(&Message::Status(&status));
         Ok(Exit::Ok)
     }
+}
+
+/// The newest runs, oldest first.
+fn last_runs(session: &Session<'_>) -> anyhow::Result<Vec<Run>> {
+    let mut runs = Vec::with_capacity(RUNS_ON_PAGE);
+    newest_runs(&session.state, |run| {
+        runs.push(run);
+        if runs.len() < RUNS_ON_PAGE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })
+    .map_err(history_failure)?;
+    runs.reverse();
+    Ok(runs)
 }
 
 fn write(path: &Utf8Path, mode: Mode, text: &str) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::survey::{Survey, copy_state};
 use super::{Begin, Changes, Command, Failure, Session, history_failure, pool_lines};
 use crate::exit::Exit;
-use crate::history::{UndoError, plan_undo, runs};
+use crate::history::{UndoError, plan_undo, runs_for_undo};
 use crate::plan::{Action, CopyState, Kind, Plan, Skip, Why};
 use crate::report::PlanContext;
 use crate::select::Playing;
@@ -36,7 +36,8 @@ impl Command for Undo {
         // What is undone is known before anything is begun, because the record of the run says so. The
         // history is read once more below, under the lock.
         let choose = |index: &crate::history::Index, state| -> anyhow::Result<_> {
-            Ok(plan_undo(&runs(state).map_err(history_failure)?, index, *run, *last))
+            let runs = runs_for_undo(state, *run, *last).map_err(history_failure)?;
+            Ok(plan_undo(&runs, index, *run, *last))
         };
         let state = session.state.clone();
         let index = crate::history::load(&state).map_err(history_failure)?;

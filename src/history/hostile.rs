@@ -7,7 +7,8 @@
 use super::index::{Index, Saved};
 use super::plan_undo;
 use super::record::Record;
-use super::runs::folded;
+use super::runs::{Run, folded};
+use super::undo::Reach;
 
 /// Reads `text` as the lines of a history; those that are none are passed over.
 pub(crate) fn check_lines(text: &[u8]) {
@@ -32,27 +33,54 @@ pub(crate) fn check_index(text: &[u8]) {
 }
 
 fn check_undo(records: Vec<Record>, index: &Index) {
-    let runs = folded(records);
+    let runs = folded(records.into_iter());
     for run in runs.iter().take(16) {
-        drop((run.summary(), plan_undo(&runs, index, Some(run.run), 1)));
+        drop(run.summary());
+        check_reach(&runs, index, Some(run.run), 1);
     }
-    for last in [0, 1, usize::MAX] {
+    for last in [0, 1, 2, usize::MAX] {
+        check_reach(&runs, index, None, last);
         let Ok(plan) = plan_undo(&runs, index, None, last) else { continue };
         assert!(plan.runs.iter().all(|number| runs.iter().any(|run| run.run == *number)));
         assert!(plan.runs.is_sorted_by(|newer, older| newer > older), "newest first, each once");
     }
 }
 
+/// The runs that an undo reads are enough to plan it as if it had read them all.
+fn check_reach(runs: &[Run], index: &Index, chosen: Option<u64>, last: usize) {
+    let mut reach = Reach::new(chosen, last);
+    let covered = runs.iter().rposition(|run| reach.covers(run)).unwrap_or(0);
+    let by_all = plan_undo(runs, index, chosen, last);
+    let by_some = plan_undo(runs.get(covered..).unwrap_or_default(), index, chosen, last);
+    assert_eq!(by_some, by_all, "{chosen:?} {last}: {covered} of {runs:?}");
+}
+
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use camino::Utf8PathBuf;
+    use jiff::Timestamp;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::super::{History, HistoryError, load, read_all, runs};
+    use super::super::journal::{self, Mark};
+    use super::super::record::{Event, RunFinished, RunOutcome, RunStarted};
+    use super::super::{History, HistoryError, load, newest_runs};
     use super::*;
+    use crate::paths::MediaPath;
+    use crate::plan::{Action, Kind};
     use crate::select::Memory;
     use crate::state::StateDir;
+
+    fn runs(state: &StateDir) -> Result<Vec<Run>, HistoryError> {
+        let mut runs = Vec::new();
+        newest_runs(state, |run| {
+            runs.push(run);
+            ControlFlow::Continue(())
+        })?;
+        Ok(runs)
+    }
 
     /// A history of two runs, the second an undo of the first, and of one that was killed.
     fn lines() -> Vec<Value> {
@@ -171,8 +199,10 @@ mod tests {
                 let Ok(mut value) = serde_json::from_slice::<Value>(line) else { return };
                 let mut all = Vec::new();
                 fields(&value, "", &mut all);
-                let path = path.map_or("/run".to_owned(), |path| all[path.index(all.len())].clone());
-                *value.pointer_mut(&path).unwrap() = with;
+                // What earlier changes cut may have no field left.
+                let path = path.filter(|_| !all.is_empty()).map_or("/run", |path| &all[path.index(all.len())]);
+                let Some(field) = value.pointer_mut(path) else { return };
+                *field = with;
                 *line = value.to_string().into_bytes();
             };
             match change {
@@ -235,10 +265,61 @@ mod tests {
         put(&state, "history.jsonl", (text.join("\n") + "\n").as_bytes());
         let mut index = load(&state).unwrap();
         assert_eq!(index.cached.len(), 1);
-        index.mark = super::super::journal::Mark::default();
+        index.mark = Mark::default();
         state.write("index.json", &Saved::from(&index)).unwrap();
         put(&state, "history.jsonl", b"");
         assert_eq!(load(&state).unwrap(), Index::default());
+    }
+
+    /// One run: the files that it moves if they are not there yet, to which tier, whether it takes an earlier
+    /// run back instead, and whether it is stopped half-way.
+    type Move = (u8, Kind, Option<proptest::sample::Index>, bool);
+
+    fn moves() -> impl Strategy<Value = Vec<Move>> {
+        let kind = prop_oneof![Just(Kind::Cache), Just(Kind::Evict)];
+        let undo = proptest::option::weighted(0.5, any::<proptest::sample::Index>());
+        proptest::collection::vec((0..8_u8, kind, undo, any::<bool>()), 1..12)
+    }
+
+    /// The records of such runs, as the program writes them.
+    fn written(moves: &[Move]) -> (Vec<Record>, Index) {
+        let record = |run, event| Record { v: 1, run, t: Timestamp::UNIX_EPOCH, event };
+        let sample: Record = serde_json::from_value(lines().remove(2)).unwrap();
+        let Event::Intent { action: sample, .. } = sample.event else { panic!("an intent") };
+        let (mut records, mut index) = (Vec::new(), Index::default());
+        for (run, (files, kind, undo, stops)) in (1..).zip(moves) {
+            let runs = folded(records.clone().into_iter());
+            let undo = undo.filter(|_| !runs.is_empty()).map(|at| runs[at.index(runs.len())].run);
+            let plan = undo.map(|number| plan_undo(&runs, &index, Some(number), 1));
+            let mut actions = plan.map_or_else(
+                || {
+                    let path = |file: u8| MediaPath::parse(&format!("TV/{file}.mkv")).unwrap();
+                    let chosen = (0..3).filter(|file| files & (1 << file) != 0);
+                    chosen.map(|file| Action { kind: *kind, path: path(file), ..sample.clone() }).collect()
+                },
+                |plan| plan.map(|plan| plan.actions).unwrap_or_default(),
+            );
+            actions.retain(|action| index.cached.contains_key(&action.key()) == (action.kind == Kind::Evict));
+            if *stops {
+                actions.truncate(actions.len().div_ceil(2));
+            }
+            let mut started: RunStarted = serde_json::from_value(json!({"command": "sync"})).unwrap();
+            started.undo_of.extend(undo);
+            let mut new = vec![record(run, Event::RunStarted(started))];
+            for (seq, action) in (1..).zip(actions) {
+                let temp = String::new();
+                new.push(record(run, Event::Intent { seq, temp, action }));
+                let ended = serde_json::from_value(json!({"seq": seq, "result": "done"})).unwrap();
+                new.push(record(run, Event::Ended(ended)));
+            }
+            let outcome = if *stops { RunOutcome::Stopped } else { RunOutcome::Ok };
+            new.push(record(run, Event::RunFinished(RunFinished::failed(outcome, String::new()))));
+            for record in &new {
+                index.apply(record);
+            }
+            records.extend(new);
+        }
+        (records, index)
     }
 
     proptest! {
@@ -247,6 +328,12 @@ mod tests {
         #[test]
         fn any_history_is_folded_without_panicking(changes in proptest::collection::vec(change(), 0..12)) {
             check_lines(&changed(changes));
+        }
+
+        #[test]
+        fn an_undo_reads_as_far_back_as_it_has_to(moves in moves()) {
+            let (records, index) = written(&moves);
+            check_undo(records, &index);
         }
 
         #[test]
@@ -273,9 +360,18 @@ mod tests {
                 bytes.push(b'\n');
             }
             put(&state, "history.jsonl", &bytes);
-            let mut count = 0;
-            let all = read_all(&state, |_| count += 1);
-            prop_assert_eq!(runs(&state).is_ok(), all.is_ok());
+            let mut records = Vec::new();
+            let forwards = journal::read(&state, Mark::default(), |record| records.push(record));
+            let mut back = Vec::new();
+            let backwards = journal::read_back(&state, |record| {
+                back.push(record);
+                ControlFlow::Continue(())
+            });
+            prop_assert_eq!(forwards.is_ok(), backwards.is_ok());
+            if forwards.is_ok() {
+                back.reverse();
+                prop_assert_eq!(back, records);
+            }
             prop_assert_eq!(Memory::load(&state), Memory::default());
             if let Ok(index) = load(&state) {
                 let started = serde_json::from_value(json!({"command": "sync"})).unwrap();

@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::Mark;
 use super::record::{Ended, Event, MadeFolder, Outcome, Published, Record, RunFinished, RunStarted};
+use super::totals::{FinishedRun, Totals};
 use crate::paths::MediaPath;
 use crate::plan::{Action, Cached, Kind};
 use crate::select::FileKey;
 use crate::tier::KnownRoot;
 
 /// The saved form carries this number; another one means: make it again.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What all records so far amount to.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -34,6 +35,7 @@ pub struct Index {
     pub made: BTreeSet<(Utf8PathBuf, MediaPath)>,
     pub next_run: u64,
     pub last_run: Option<LastRun>,
+    pub totals: Totals,
 }
 
 /// An action that a crash cut short.
@@ -95,6 +97,8 @@ impl Index {
             Event::RunFinished(finished) => {
                 if let Some(last) = self.last_run.as_mut().filter(|last| last.run == record.run) {
                     last.finished = Some((record.t, finished.clone()));
+                    let finished = FinishedRun { started: last.started, at: record.t, what: finished.clone() };
+                    self.totals.finished(&last.command, finished);
                 }
             }
             Event::Unknown => {}
@@ -132,6 +136,7 @@ impl Index {
             return;
         }
         let mut action = open.action;
+        self.totals.moved(action.kind, action.size);
         let key = action.key();
         let until = |seconds| Some((seconds, record.t.checked_add(SignedDuration::from_secs(seconds)).ok()?));
         match open.hold_seconds.and_then(until) {
@@ -164,6 +169,7 @@ pub(super) struct Saved {
     made: Vec<(Utf8PathBuf, MediaPath)>,
     next_run: u64,
     last_run: Option<LastRun>,
+    totals: Totals,
 }
 
 impl From<&Index> for Saved {
@@ -178,6 +184,7 @@ impl From<&Index> for Saved {
             made: index.made.iter().cloned().collect(),
             next_run: index.next_run,
             last_run: index.last_run.clone(),
+            totals: index.totals.clone(),
         }
     }
 }
@@ -194,6 +201,7 @@ impl Saved {
             made: self.made.into_iter().collect(),
             next_run: self.next_run,
             last_run: self.last_run,
+            totals: self.totals,
         })
     }
 }

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 
 use camino::Utf8PathBuf;
@@ -189,6 +190,51 @@ pub(super) fn read(state: &StateDir, from: Mark, mut each: impl FnMut(Record)) -
         let record = serde_json::from_slice(&line).map_err(|error| damaged(error.to_string()))?;
         each(record);
         mark = Mark { offset: mark.offset + length, line_start: mark.offset, hash: xxh3_64(&line) };
+    }
+}
+
+/// Reads the records from the newest to the oldest and hands each to `each`, until that has enough. A torn
+/// last line is passed over.
+pub(super) fn read_back(state: &StateDir, mut each: impl FnMut(Record) -> ControlFlow<()>) -> Result<(), HistoryError> {
+    const BLOCK: u64 = 1 << 16;
+    let path = state.file("history.jsonl");
+    let io = |source| HistoryError::Io { op: "read", path: path.clone(), source };
+    let file = match open_file(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io(error)),
+    };
+    let damaged = |offset, why: String| HistoryError::Damaged { path: path.clone(), offset, why };
+    // What stands from `start` on and was not handed out yet.
+    let mut start = file.metadata().map_err(io)?.len();
+    let mut held: Vec<u8> = Vec::new();
+    loop {
+        let before_last = held.len().saturating_sub(1);
+        let newline = held[..before_last].iter().rposition(|byte| *byte == b'\n');
+        if newline.is_none() && start > 0 {
+            if held.len() as u64 > MAX_LINE {
+                return Err(damaged(start, format!("a line of more than {MAX_LINE} bytes")));
+            }
+            let from = start.saturating_sub(BLOCK);
+            let mut block = vec![0; usize::try_from(start - from).expect("at most a block")];
+            file.read_exact_at(&mut block, from).map_err(io)?;
+            block.append(&mut held);
+            (held, start) = (block, from);
+            continue;
+        }
+        let line_start = newline.map_or(0, |newline| newline + 1);
+        let line = &held[line_start..];
+        if line.is_empty() {
+            return Ok(());
+        }
+        if line.last() == Some(&b'\n') {
+            let offset = start + line_start as u64;
+            let record = serde_json::from_slice(line).map_err(|error| damaged(offset, error.to_string()))?;
+            if each(record).is_break() {
+                return Ok(());
+            }
+        }
+        held.truncate(line_start);
     }
 }
 

@@ -10,6 +10,7 @@ mod index;
 mod journal;
 pub mod record;
 mod runs;
+mod totals;
 mod undo;
 
 use jiff::Timestamp;
@@ -19,8 +20,9 @@ pub use index::{Hold, Index, LastRun, OpenAction};
 pub use journal::HistoryError;
 use journal::{Journal, Mark};
 use record::{Event, Record, VERSION};
-pub use runs::{Run, RunAction, runs};
-pub use undo::{UndoError, UndoPlan, plan_undo};
+pub use runs::{Run, RunAction, newest_runs};
+pub use totals::{CommandTotals, FinishedRun, Totals};
+pub use undo::{UndoError, UndoPlan, plan_undo, runs_for_undo};
 
 use crate::state::StateDir;
 
@@ -52,14 +54,6 @@ fn fold(state: &StateDir) -> Result<Index, HistoryError> {
     let end = journal::read(state, Mark::default(), |record| index.apply(&record))?;
     index.mark = end.unwrap_or_default();
     Ok(index)
-}
-
-/// Hands every record to `each`, oldest first.
-///
-/// # Errors
-/// The history is damaged or cannot be read.
-pub fn read_all(state: &StateDir, each: impl FnMut(Record)) -> Result<(), HistoryError> {
-    journal::read(state, Mark::default(), each).map(drop)
 }
 
 /// The history of a changing run. The caller holds the state's lock.

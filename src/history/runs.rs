@@ -1,12 +1,15 @@
 //! Records folded to runs: what `history` shows and `undo` chooses from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
+use super::HistoryError;
+use super::journal::read_back;
 use super::record::{Ended, Event, Outcome, Record, RunFinished, RunOutcome, RunStarted};
-use super::{HistoryError, read_all};
 use crate::plan::{Action, Kind};
+use crate::select::FileKey;
 use crate::state::StateDir;
 
 /// One execution that could change something.
@@ -59,59 +62,101 @@ impl Run {
     pub fn has_done_actions(&self) -> bool {
         self.actions.iter().any(RunAction::is_done)
     }
+
+    /// The files that it moved.
+    fn files(&self) -> impl Iterator<Item = FileKey> {
+        self.actions.iter().filter(|action| action.is_done()).map(|action| action.action.key())
+    }
+
+    fn apply(&mut self, t: Timestamp, event: Event) {
+        match event {
+            Event::Intent { seq, action, .. } => self.actions.push(RunAction { seq, action, ended: None }),
+            Event::Ended(ended) => {
+                if let Some(action) = self.actions.iter_mut().rev().find(|action| action.seq == ended.seq) {
+                    action.ended = Some(ended);
+                }
+            }
+            Event::RunFinished(finished) => self.finished = Some((t, finished)),
+            Event::RunStarted(_) | Event::Root(_) | Event::Published { .. } | Event::Made { .. } | Event::Unknown => {}
+        }
+    }
 }
 
-/// All runs, oldest first.
+/// Hands every run to `each`, newest first, until that has enough: what is older is not read.
 ///
 /// # Errors
-/// The history is damaged or cannot be read.
-pub fn runs(state: &StateDir) -> Result<Vec<Run>, HistoryError> {
-    let mut runs = BTreeMap::new();
-    read_all(state, |record| fold(&mut runs, record))?;
-    Ok(finish(runs))
+/// The history is damaged, as far as it was read, or cannot be read.
+pub fn newest_runs(state: &StateDir, mut each: impl FnMut(Run) -> ControlFlow<()>) -> Result<(), HistoryError> {
+    let mut fold = Fold::default();
+    read_back(state, |record| fold.take(record).map_or(ControlFlow::Continue(()), &mut each))
 }
 
-fn finish(runs: BTreeMap<u64, Run>) -> Vec<Run> {
-    let mut runs: Vec<Run> = runs.into_values().collect();
-    mark_undone(&mut runs);
+/// The runs that `records` amount to; both oldest first.
+#[cfg(any(test, fuzzing))]
+pub(super) fn folded(records: impl DoubleEndedIterator<Item = Record>) -> Vec<Run> {
+    let mut fold = Fold::default();
+    let mut runs: Vec<Run> = records.rev().filter_map(|record| fold.take(record)).collect();
+    runs.sort_by_key(|run| run.run);
     runs
 }
 
-/// The runs that `records` amount to.
-#[cfg(any(test, fuzzing))]
-pub(super) fn folded(records: impl IntoIterator<Item = Record>) -> Vec<Run> {
-    let mut runs = BTreeMap::new();
-    records.into_iter().for_each(|record| fold(&mut runs, record));
-    finish(runs)
+/// Records on their way to runs, from the newest to the oldest. A run is whole when its start is met,
+/// for whatever was settled of it later stands behind that.
+#[derive(Default)]
+struct Fold {
+    /// What follows the start of a run, newest first.
+    events: BTreeMap<u64, Vec<(Timestamp, Event)>>,
+    met: BTreeSet<u64>,
+    undone: Undone,
 }
 
-fn fold(runs: &mut BTreeMap<u64, Run>, record: Record) {
-    if let Event::RunStarted(started) = record.event {
-        let run = Run { run: record.run, started, at: record.t, finished: None, actions: Vec::new(), undone_by: None };
-        runs.insert(record.run, run);
-        return;
-    }
-    let Some(run) = runs.get_mut(&record.run) else { return };
-    match record.event {
-        Event::Intent { seq, action, .. } => run.actions.push(RunAction { seq, action, ended: None }),
-        Event::Ended(ended) => {
-            if let Some(action) = run.actions.iter_mut().rev().find(|action| action.seq == ended.seq) {
-                action.ended = Some(ended);
-            }
+impl Fold {
+    /// The run whose start `record` is.
+    fn take(&mut self, record: Record) -> Option<Run> {
+        let Event::RunStarted(started) = record.event else {
+            self.events.entry(record.run).or_default().push((record.t, record.event));
+            return None;
+        };
+        let events = self.events.remove(&record.run).unwrap_or_default();
+        // A number that comes twice is that of the newer one.
+        if !self.met.insert(record.run) {
+            return None;
         }
-        Event::RunFinished(finished) => run.finished = Some((record.t, finished)),
-        Event::RunStarted(_) | Event::Root(_) | Event::Published { .. } | Event::Made { .. } | Event::Unknown => {}
+        let mut run =
+            Run { run: record.run, started, at: record.t, finished: None, actions: Vec::new(), undone_by: None };
+        for (t, event) in events.into_iter().rev() {
+            run.apply(t, event);
+        }
+        self.undone.note(&mut run);
+        Some(run)
     }
 }
 
-/// An undo counts as long as it is not itself undone, so the newest one is looked at first.
-fn mark_undone(runs: &mut [Run]) {
-    let mut undone = BTreeMap::new();
-    for run in runs.iter_mut().rev() {
-        run.undone_by = undone.get(&run.run).copied();
-        if run.undone_by.is_none() && run.has_done_actions() {
-            let taken_back: BTreeSet<u64> = run.started.undo_of.iter().copied().collect();
-            undone.extend(taken_back.into_iter().map(|taken_back| (taken_back, run.run)));
+/// Which runs were taken back, as newer ones tell.
+#[derive(Default)]
+struct Undone {
+    by: BTreeMap<u64, u64>,
+    /// What undos that were cut short have put back of a run, and the newest of them.
+    in_part: BTreeMap<u64, (u64, BTreeSet<FileKey>)>,
+}
+
+impl Undone {
+    /// Says of `run` who took it back, and keeps what it took back itself. An undo counts as long as it
+    /// is not itself undone; one that was cut short counts when nothing was left to do.
+    fn note(&mut self, run: &mut Run) {
+        let in_part = self.in_part.remove(&run.run).filter(|(_, files)| run.files().all(|file| files.contains(&file)));
+        run.undone_by = self.by.get(&run.run).copied().or(in_part.map(|(by, _)| by));
+        if run.undone_by.is_some() || !run.has_done_actions() {
+            return;
+        }
+        let was_cut_short = run.finished.as_ref().is_none_or(|(_, finished)| finished.outcome == RunOutcome::Stopped);
+        for taken_back in run.started.undo_of.iter().filter(|taken_back| **taken_back < run.run) {
+            if was_cut_short {
+                let (_, files) = self.in_part.entry(*taken_back).or_insert_with(|| (run.run, BTreeSet::new()));
+                files.extend(run.files());
+            } else {
+                self.by.insert(*taken_back, run.run);
+            }
         }
     }
 }

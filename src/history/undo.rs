@@ -6,11 +6,14 @@
 //! at the disk, by the planner of the command and by the executor.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
+use super::HistoryError;
 use super::index::Index;
-use super::runs::{Run, RunAction};
+use super::runs::{Run, RunAction, newest_runs};
 use crate::plan::{Action, EvictWhy, Kind, Skip, Why};
 use crate::select::FileKey;
+use crate::state::StateDir;
 
 /// What an undo would do, before the disk is looked at.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,6 +38,50 @@ pub enum UndoError {
     Nothing,
 }
 
+/// The runs by which [`plan_undo`] plans, oldest first: those from the end of the history back to the last
+/// that it has to know.
+///
+/// # Errors
+/// The history is damaged, as far as it was read, or cannot be read.
+pub fn runs_for_undo(state: &StateDir, chosen: Option<u64>, last: usize) -> Result<Vec<Run>, HistoryError> {
+    let mut reach = Reach::new(chosen, last);
+    let mut runs = Vec::new();
+    newest_runs(state, |run| {
+        let is_far_enough = reach.covers(&run);
+        runs.push(run);
+        if is_far_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    runs.sort_by_key(|run: &Run| run.run);
+    Ok(runs)
+}
+
+/// How far back an undo has to look: to the runs that it takes back, and to those that a newer undo took
+/// back, for what they did may stand again.
+pub(super) struct Reach {
+    chosen: Option<u64>,
+    missing: usize,
+    named: u64,
+}
+
+impl Reach {
+    pub(super) fn new(chosen: Option<u64>, last: usize) -> Self {
+        Self { chosen, missing: if chosen.is_some() { 1 } else { last }, named: u64::MAX }
+    }
+
+    /// Whether nothing older than `run` matters. To be asked of every run, newest first.
+    pub(super) fn covers(&mut self, run: &Run) -> bool {
+        let is_one = self.chosen.map_or_else(|| is_standing(run), |chosen| run.run == chosen);
+        self.missing = self.missing.saturating_sub(usize::from(is_one));
+        self.named = run.started.undo_of.iter().copied().fold(self.named, u64::min);
+        self.missing == 0 && run.run <= self.named
+    }
+}
+
+/// Whether an undo that names no run may choose this one.
+fn is_standing(run: &Run) -> bool {
+    run.undone_by.is_none() && run.started.undo_of.is_empty() && run.has_done_actions()
+}
+
 /// Plans to take back `chosen`, or else the newest `last` runs that are not undone. An undo is only
 /// taken back when it is named.
 ///
@@ -51,8 +98,7 @@ pub fn plan_undo(runs: &[Run], index: &Index, chosen: Option<u64>, last: usize) 
         }
         vec![run]
     } else {
-        let standing = |run: &&Run| run.undone_by.is_none() && run.started.undo_of.is_empty();
-        runs.iter().rev().filter(standing).filter(|run| run.has_done_actions()).take(last).collect()
+        runs.iter().rev().filter(|run| is_standing(run)).take(last).collect()
     };
     if taken_back.is_empty() {
         return Err(UndoError::Nothing);
@@ -63,9 +109,13 @@ pub fn plan_undo(runs: &[Run], index: &Index, chosen: Option<u64>, last: usize) 
     for (key, oldest) in oldest_actions(&taken_back) {
         let Some((by, newest)) = last_touch.get(&key) else { continue };
         if !settled.contains(&key) {
+            if by.started.undo_of.iter().any(|taken_back| plan.runs.contains(taken_back)) {
+                // An undo that was cut short has put this one back already.
+                continue;
+            }
             // What the undo would have done is the opposite of what the run did.
             let kind = if oldest.action.kind == Kind::Cache { Kind::Evict } else { Kind::Cache };
-            let detail = format!("run {by} has touched it since");
+            let detail = format!("run {} has touched it since", by.run);
             plan.skipped.push(Skip::of(&oldest.action, kind, Why::Changed, detail));
             continue;
         }
@@ -121,8 +171,8 @@ fn cache_again(evicted: &RunAction) -> Action {
 }
 
 /// The newest done action on each file, and its run.
-fn last_touch(runs: &[Run]) -> BTreeMap<FileKey, (u64, &RunAction)> {
-    let actions = runs.iter().flat_map(|run| run.actions.iter().map(move |action| (run.run, action)));
+fn last_touch(runs: &[Run]) -> BTreeMap<FileKey, (&Run, &RunAction)> {
+    let actions = runs.iter().flat_map(|run| run.actions.iter().map(move |action| (run, action)));
     actions.filter(|(_, action)| action.is_done()).map(|(run, action)| (action.action.key(), (run, action))).collect()
 }
 

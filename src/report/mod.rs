@@ -14,6 +14,7 @@ mod samples;
 mod sink;
 mod words;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -244,8 +245,8 @@ pub struct Checked {
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
     pub runs: u64,
-    /// Runs by outcome word, sorted by it.
-    pub outcomes: Vec<(String, u64)>,
+    /// Runs by outcome word.
+    pub outcomes: BTreeMap<String, u64>,
     pub cached: crate::history::record::Count,
     pub evicted: crate::history::record::Count,
     pub failed: crate::history::record::Count,

@@ -2,8 +2,8 @@
 //!
 //! Pure. Only what is known is written: a cache root that cannot be looked at has no sample, where a 0
 //! would look like an empty disk. No sample carries a time of its own, because the collector refuses
-//! such a file (node exporter, README, "Textfile Collector"). Counters are folded from the whole
-//! history, so they only ever grow.
+//! such a file (node exporter, README, "Textfile Collector"). Counters are sums over the whole history, so
+//! they only ever grow.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write as _};
@@ -12,24 +12,24 @@ use jiff::Timestamp;
 
 use super::nagios::level;
 use super::{FileStatus, Level, Status};
-use crate::history::Run;
 use crate::history::record::{Count, RunFinished, RunOutcome};
+use crate::history::{CommandTotals, FinishedRun, Totals};
 use crate::plan::CopyState;
 use crate::report::words::bytes_of;
 
 const OUTCOMES: [RunOutcome; 5] =
     [RunOutcome::Ok, RunOutcome::Partial, RunOutcome::Failed, RunOutcome::Stopped, RunOutcome::Refused];
 
-/// The metrics of `status` and of `runs`, which are all runs, oldest first.
-pub fn prometheus(status: &Status, runs: &[Run]) -> String {
+/// The metrics of `status` and of all runs.
+pub fn prometheus(status: &Status, totals: &Totals) -> String {
     let mut metrics = Metrics(String::new());
     metrics.gauge("build_info", "The release that wrote this.", |m| {
         m.put(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     });
     metrics.of_health(status);
     metrics.of_cache(status);
-    metrics.of_last_runs(status.running, runs);
-    metrics.of_all_runs(runs);
+    metrics.of_last_runs(status, totals);
+    metrics.of_all_runs(totals);
     metrics.0
 }
 
@@ -105,89 +105,69 @@ impl Metrics {
         });
     }
 
-    fn of_last_runs(&mut self, running: bool, runs: &[Run]) {
-        let mut last: BTreeMap<&str, Finished<'_>> = BTreeMap::new();
-        let mut last_success: BTreeMap<&str, Timestamp> = BTreeMap::new();
-        for run in runs {
-            let Some((at, what)) = &run.finished else { continue };
-            let command = run.started.command.as_str();
-            last.insert(command, Finished { run, at: *at, what });
-            if what.outcome == RunOutcome::Ok {
-                last_success.insert(command, *at);
-            }
-        }
-        if let Some(newest) = runs.last() {
+    fn of_last_runs(&mut self, status: &Status, totals: &Totals) {
+        let last = || totals.commands.iter().map(|(command, totals)| (command.as_str(), &totals.last));
+        if let Some(newest) = &status.last_run {
             self.gauge("run_unfinished", "1 when the newest run was cut short.", |m| {
-                m.put(&[], u8::from(newest.finished.is_none() && !running));
+                m.put(&[], u8::from(newest.finished.is_none() && !status.running));
             });
         }
         self.gauge("last_run_timestamp_seconds", "When the last finished run of the command ended.", |m| {
-            m.by("command", last.iter().map(|(command, run)| (*command, Some(run.at.as_second()))));
+            m.by("command", last().map(|(command, run)| (command, Some(run.at.as_second()))));
         });
         self.gauge(
             "last_success_timestamp_seconds",
             "When the last run of the command without any trouble ended.",
             |m| {
-                m.by("command", last_success.iter().map(|(command, at)| (*command, Some(at.as_second()))));
+                let ended = |totals: &CommandTotals| totals.last_success.map(Timestamp::as_second);
+                m.by("command", totals.commands.iter().map(|(command, totals)| (command.as_str(), ended(totals))));
             },
         );
         self.gauge("last_run_duration_seconds", "How long the last finished run of the command took.", |m| {
-            for (command, Finished { run, at, .. }) in &last {
-                let millis = at.duration_since(run.at).as_millis().max(0);
+            for (command, FinishedRun { started, at, .. }) in last() {
+                let millis = at.duration_since(*started).as_millis().max(0);
                 m.put(&[("command", command)], format_args!("{}.{:03}", millis / 1000, millis % 1000));
             }
         });
         self.gauge("last_run_outcome", "1 for how the last finished run of the command ended, 0 for all else.", |m| {
-            for (command, run) in &last {
+            for (command, run) in last() {
                 for outcome in OUTCOMES {
-                    let labels = [("command", *command), ("outcome", outcome.word())];
+                    let labels = [("command", command), ("outcome", outcome.word())];
                     m.put(&labels, u8::from(run.what.outcome == outcome));
                 }
             }
         });
         self.gauge("last_run_files", "Files of the last finished run of the command, by what came of them.", |m| {
-            for (command, run) in &last {
-                for (action, count) in counts(run.what) {
+            for (command, run) in last() {
+                for (action, count) in counts(&run.what) {
                     m.put(&[("command", command), ("action", action)], count.files);
                 }
             }
         });
         self.gauge("last_run_bytes", "Size of the files of the last finished run of the command.", |m| {
-            for (command, run) in &last {
-                for (action, count) in counts(run.what) {
+            for (command, run) in last() {
+                for (action, count) in counts(&run.what) {
                     m.put(&[("command", command), ("action", action)], count.bytes);
                 }
             }
         });
     }
 
-    fn of_all_runs(&mut self, runs: &[Run]) {
-        let mut ended: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-        let mut sum: BTreeMap<&str, Count> = BTreeMap::new();
-        for run in runs {
-            let summary = run.summary();
-            if run.finished.is_some() {
-                *ended.entry((&run.started.command, summary.outcome.word())).or_default() += 1;
-            }
-            for (action, count) in counts(&summary) {
-                // What a run that goes on has not done yet counts there as failed, and may still succeed.
-                if run.finished.is_some() || matches!(action, "cached" | "evicted") {
-                    let sum = sum.entry(action).or_default();
-                    sum.files = sum.files.saturating_add(count.files);
-                    sum.bytes = sum.bytes.saturating_add(count.bytes);
-                }
-            }
-        }
+    fn of_all_runs(&mut self, totals: &Totals) {
+        let Totals { commands, cached, evicted, failed, skipped } = totals;
+        let sums = [("cached", cached), ("evicted", evicted), ("failed", failed), ("skipped", skipped)];
         self.counter("runs_total", "Finished runs by command and outcome.", |m| {
-            for ((command, outcome), number) in &ended {
-                m.put(&[("command", command), ("outcome", outcome)], number);
+            for (command, totals) in commands {
+                for (outcome, number) in &totals.ended {
+                    m.put(&[("command", command), ("outcome", outcome.word())], number);
+                }
             }
         });
         self.counter("files_total", "Files of all runs, by what came of them.", |m| {
-            m.by("action", sum.iter().map(|(action, count)| (*action, Some(count.files))));
+            m.by("action", sums.iter().map(|(action, count)| (*action, Some(count.files))));
         });
         self.counter("bytes_total", "Size of the files of all runs, by what came of them.", |m| {
-            m.by("action", sum.iter().map(|(action, count)| (*action, Some(count.bytes))));
+            m.by("action", sums.iter().map(|(action, count)| (*action, Some(count.bytes))));
         });
     }
 
@@ -225,13 +205,6 @@ impl Samples<'_> {
             }
         }
     }
-}
-
-/// The last run of a command that has an end.
-struct Finished<'a> {
-    run: &'a Run,
-    at: Timestamp,
-    what: &'a RunFinished,
 }
 
 fn counts(run: &RunFinished) -> [(&'static str, Count); 4] {
@@ -330,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_sample_household_is_told_in_numbers() {
-        let text = prometheus(&status(), &runs());
+        let text = prometheus(&status(), &Totals::of(&runs()));
         let sync = [("command", "sync")];
         let cached = [("action", "cached")];
         for (name, labels, expected) in [
@@ -358,7 +331,7 @@ mod tests {
     #[test]
     fn what_is_not_known_has_no_sample() {
         let mut status = status();
-        let text = prometheus(&status, &[]);
+        let text = prometheus(&status, &Totals::default());
         for name in ["plexcache_plex_up", "plexcache_plex_sessions", "plexcache_last_run_timestamp_seconds"] {
             assert!(!has(&text, name), "{name}");
         }
@@ -368,7 +341,7 @@ mod tests {
 
         status.files[0].state = None;
         status.live = Some(ServerLine { version: "1.41.3".to_owned(), users: 3, playing: None });
-        let text = prometheus(&status, &[]);
+        let text = prometheus(&status, &Totals::default());
         assert_eq!(value(&text, "plexcache_diverged_files", &[("map", "/data/media")]), None);
         assert_eq!(value(&text, "plexcache_plex_up", &[]), Some(1.0));
         assert!(!has(&text, "plexcache_plex_sessions"));
@@ -377,11 +350,11 @@ mod tests {
     #[test]
     fn a_run_that_goes_on_does_not_replace_the_last_one() {
         let mut runs = runs();
-        let before = prometheus(&status(), &runs);
+        let before = prometheus(&status(), &Totals::of(&runs));
         let mut next = runs[0].clone();
         (next.run, next.finished) = (216, None);
         runs.push(next);
-        let after = prometheus(&status(), &runs);
+        let after = prometheus(&status(), &Totals::of(&runs));
         assert_eq!(value(&after, "plexcache_run_unfinished", &[]), Some(1.0));
         let name = "plexcache_last_run_timestamp_seconds";
         assert_eq!(value(&after, name, &[("command", "sync")]), value(&before, name, &[("command", "sync")]));
@@ -393,7 +366,7 @@ mod tests {
         status.tiers.push(TierStatus { map: HOSTILE.to_owned(), ..status.tiers[0].clone() });
         let mut runs = runs();
         runs[0].started.command = HOSTILE.to_owned();
-        let text = prometheus(&status, &runs);
+        let text = prometheus(&status, &Totals::of(&runs));
         assert!(value(&text, "plexcache_limit_bytes", &[("map", HOSTILE)]).is_some());
         assert!(value(&text, "plexcache_last_run_timestamp_seconds", &[("command", HOSTILE)]).is_some());
         assert!(!has(&text, "plexcache_plex_up"));

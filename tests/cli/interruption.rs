@@ -88,6 +88,31 @@ fn a_signal_ends_a_copy_cleanly_and_the_next_run_makes_it() {
 }
 
 #[test]
+fn an_undo_that_was_stopped_is_gone_on_with_by_the_next_one() {
+    let Some(film) = Film::new("copy") else { return };
+    let env = &film.env;
+    let small = env.movie("Alien", 1979, 100);
+    env.on_deck("owner", &small);
+    env.sync();
+    env.run(&["evict", "--all"]).expect(0);
+    assert_eq!(env.cached().len(), 0);
+    let child = env.spawn(&["undo", "--yes", "--json", "--bwlimit=1MB/s"]);
+    while !env.history().iter().any(|record| record["run"] == 3 && record["event"] == "ended") {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    send(&child, Signal::TERM);
+    let run = Run::from(child.wait_with_output().unwrap()).expect(143);
+    assert_eq!(run.json_of("summary")["cached"]["files"], 1, "one of two");
+    let run = env.run(&["undo", "--yes", "--json"]).expect(0);
+    assert_eq!(run.json_of("summary")["cached"]["files"], 1, "the other one");
+    assert_eq!(env.cached().len(), 2);
+    let undone = env.run(&["undo", "2", "--yes"]).expect(1);
+    assert!(undone.stderr.contains("run 2 was taken back by run 4 already"), "{}", undone.stderr);
+    env.run(&["undo", "--yes"]).expect(0);
+    assert_eq!(env.cached().len(), 0, "the sync before it was taken back");
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once_and_the_next_run_settles() {
     let Some(film) = Film::new("symlink") else { return };
     let child = film.env.mid_copy(&["sync"]);

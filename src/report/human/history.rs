@@ -239,7 +239,7 @@ Run 214  sync  today 12:20  cut short
     fn totals_are_said_in_a_few_lines() {
         let totals = Stats {
             runs: 12,
-            outcomes: vec![("ok".to_owned(), 11), ("partial".to_owned(), 1)],
+            outcomes: [("ok".to_owned(), 11), ("partial".to_owned(), 1)].into(),
             cached: Count { files: 40, bytes: 100 * samples::GIB },
             evicted: Count { files: 1, bytes: samples::GIB },
             failed: Count::default(),
