@@ -49,10 +49,8 @@ impl Totals {
 
     /// Counts a run, and what it left alone or failed at.
     pub(super) fn finished(&mut self, command: &str, last: FinishedRun) {
-        for (sum, more) in [(&mut self.failed, last.what.failed), (&mut self.skipped, last.what.skipped)] {
-            sum.files = sum.files.saturating_add(more.files);
-            sum.bytes = sum.bytes.saturating_add(more.bytes);
-        }
+        add(&mut self.failed, last.what.failed);
+        add(&mut self.skipped, last.what.skipped);
         let before = self.commands.remove(command);
         let (mut ended, success) = before.map_or_else(Default::default, |before| (before.ended, before.last_success));
         let number = ended.entry(last.what.outcome).or_insert(0_u64);
@@ -66,9 +64,9 @@ impl Totals {
     pub(crate) fn of(runs: &[super::Run]) -> Self {
         let mut totals = Self::default();
         for run in runs {
-            for action in run.actions.iter().filter(|action| action.is_done()) {
-                totals.moved(action.action.kind, action.action.size);
-            }
+            let RunFinished { cached, evicted, .. } = run.summary();
+            add(&mut totals.cached, cached);
+            add(&mut totals.evicted, evicted);
             if let Some((at, what)) = &run.finished {
                 let last = FinishedRun { started: run.at, at: *at, what: what.clone() };
                 totals.finished(&run.started.command, last);
@@ -76,4 +74,9 @@ impl Totals {
         }
         totals
     }
+}
+
+fn add(sum: &mut Count, more: Count) {
+    sum.files = sum.files.saturating_add(more.files);
+    sum.bytes = sum.bytes.saturating_add(more.bytes);
 }

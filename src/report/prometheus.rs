@@ -349,12 +349,11 @@ mod tests {
 
     #[test]
     fn a_run_that_goes_on_does_not_replace_the_last_one() {
-        let mut runs = runs();
-        let before = prometheus(&status(), &Totals::of(&runs));
-        let mut next = runs[0].clone();
-        (next.run, next.finished) = (216, None);
-        runs.push(next);
-        let after = prometheus(&status(), &Totals::of(&runs));
+        let totals = Totals::of(&runs());
+        let mut status = status();
+        let before = prometheus(&status, &totals);
+        status.last_run.as_mut().unwrap().finished = None;
+        let after = prometheus(&status, &totals);
         assert_eq!(value(&after, "plexcache_run_unfinished", &[]), Some(1.0));
         let name = "plexcache_last_run_timestamp_seconds";
         assert_eq!(value(&after, name, &[("command", "sync")]), value(&before, name, &[("command", "sync")]));
