@@ -46,7 +46,7 @@ test-mutants: ## breaks the product on purpose, one rule at a time, and sees whe
 	tests/mutants/run
 
 # Coverage for libFuzzer on the stable toolchain; needs a C++ compiler. What is found stays in fuzz/artifacts.
-fuzzers    = plex_answer config history paths
+fuzzers    = plex_answer plex_tv config history paths
 fuzz_flags = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Ccodegen-units=1 --cfg fuzzing

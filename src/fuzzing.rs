@@ -8,6 +8,11 @@ pub fn plex_answer(body: &[u8]) {
     crate::plex::hostile::check(body);
 }
 
+/// Any bytes in place of an answer of plex.tv or of a feed.
+pub fn plex_tv(body: &[u8]) {
+    crate::plex::hostile::outside::check(body);
+}
+
 /// Any text in place of a path of Plex.
 pub fn path(text: &str) {
     crate::plex::hostile::check_path(text);

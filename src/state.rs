@@ -174,6 +174,19 @@ pub(crate) fn open_file(path: &Utf8Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
+/// Reads a small text that somebody was told to put there, such as a PIN.
+///
+/// # Errors
+/// It cannot be read, is no file, or has more than `longest` bytes.
+pub(crate) fn read_small(path: &Utf8Path, longest: u64) -> io::Result<String> {
+    let mut text = Vec::new();
+    open_file(path)?.take(longest + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > longest {
+        return Err(io::Error::other(format!("it has more than {longest} bytes")));
+    }
+    String::from_utf8(text).map_err(|_| io::Error::other("it is no text"))
+}
+
 fn read_bounded(path: &Utf8Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     open_file(path)?.take(MAX_FILE).read_to_end(&mut text)?;

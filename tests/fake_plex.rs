@@ -695,18 +695,18 @@ fn python_plexapi_reads_the_stand_in() {
 fn a_pin_of_plex_tv_waits_to_be_typed_and_is_forgotten_in_the_end() {
     let (plex, _) = start();
     let pin = |method: &str, path: &str, headers: &[(&str, &str)]| {
-        let answer = Client::to(&plex.url()).send(method, path, headers).unwrap();
+        let answer = Client::to(&plex.outside_url()).send(method, path, headers).unwrap();
         (answer.status, serde_json::from_slice::<Value>(&answer.body).unwrap())
     };
     let client = [("X-Plex-Client-Identifier", "a-client")];
-    assert_eq!(pin("POST", "/api/v2/pins", &[]).0, 400);
-    let (status, given) = pin("POST", "/api/v2/pins", &client);
+    assert_eq!(pin("POST", "/plex.tv/api/v2/pins", &[]).0, 400);
+    let (status, given) = pin("POST", "/plex.tv/api/v2/pins", &client);
     assert_eq!((status, &given["authToken"]), (201, &Value::Null));
-    let path = format!("/api/v2/pins/{}", given["id"]);
+    let path = format!("/plex.tv/api/v2/pins/{}", given["id"]);
     plex.edit(|library| library.link_pin(1, "linked-token"));
     assert_eq!(pin("GET", &path, &client).1["authToken"], Value::Null);
     assert_eq!(pin("GET", &path, &client).1["authToken"], "linked-token");
-    assert_eq!(pin("GET", "/api/v2/pins/1", &client).0, 404);
+    assert_eq!(pin("GET", "/plex.tv/api/v2/pins/1", &client).0, 404);
     plex.edit(Library::expire_pin);
     assert_eq!(pin("GET", &path, &client).1["errors"][0]["code"], 1020);
 }

@@ -5,8 +5,10 @@
 //! both files compared to the last byte, an outcome; and no file is touched. It is a step of `init` and no
 //! part of `sync`, because finding every backup takes a walk over all disks of the array, once, which a
 //! run that has nothing to do must never make; and it can be asked for alone (`init --adopt`), because the
-//! mover or a lock may be in the way on the day of the import. Whatever is in doubt is left alone and
-//! listed: two originals, a copy that is gone or of another size, a file without a backup.
+//! mover or a lock may be in the way on the day of the import. A file that its records name and that is on
+//! the cache alone (it was told to keep no backups) is what our `move` leaves, and is adopted as that.
+//! Whatever is in doubt is left alone and listed: two originals, a copy that is gone or of another size, a
+//! file of which there may be a backup where nobody could look.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -75,16 +77,15 @@ fn plan(changes: &Changes, listed: &BTreeSet<Utf8PathBuf>) -> (Plan, Vec<String>
                 Err((root, size, detail)) => plan.skipped.push(doubt(map, root, path, size, Why::Conflict, detail)),
             }
         }
-        join_units(&mut actions);
-        plan.actions.extend(actions);
-        for path in listed.iter().filter_map(|path| media_path(map, path)) {
-            let root = &map.array[0];
-            if !is_known(&path) && !backups.contains_key(&path) && is_there(&map.cache, &path) {
-                let detail =
-                    "PlexCache-D lists it and there is no backup of it: evict it with PlexCache-D, or leave it";
-                plan.skipped.push(doubt(map, root, &path, 0, Why::NotOurs, detail.to_owned()));
+        let listed = listed.iter().filter_map(|path| media_path(map, path));
+        for path in listed.filter(|path| !is_known(path) && !backups.contains_key(path)) {
+            match examine_lone(map, &path, problems.is_empty()) {
+                Ok(action) => actions.extend(action),
+                Err((root, size, detail)) => plan.skipped.push(doubt(map, root, &path, size, Why::NotOurs, detail)),
             }
         }
+        join_units(&mut actions);
+        plan.actions.extend(actions);
     }
     plan.kept_files = u64::try_from(cached.len()).unwrap_or(u64::MAX);
     (plan, problems)
@@ -92,10 +93,6 @@ fn plan(changes: &Changes, listed: &BTreeSet<Utf8PathBuf>) -> (Plan, Vec<String>
 
 fn media_path(map: &MapTiers, path: &Utf8PathBuf) -> Option<MediaPath> {
     MediaPath::parse(path.strip_prefix(&map.cache.path).ok()?.as_str()).ok()
-}
-
-fn is_there(root: &Root, path: &MediaPath) -> bool {
-    matches!(root.folder.stat_below(path), Ok(Some(_)))
 }
 
 /// Every file `NAME.plexcached` below a root. What cannot be looked into is a problem, never an absence.
@@ -186,7 +183,48 @@ fn examine<'t>(map: &MapTiers, path: &MediaPath, backups: &[Backup<'t>]) -> Resu
         Ok(Err(detail)) => return Err((root, size, detail)),
         Err(error) => return Err((root, size, format!("it cannot be looked at: {error}"))),
     };
-    Ok(Action {
+    Ok(Action { placement, size, array: Some(array), copy: Some(copy), ..adoption(map, root, path) })
+}
+
+/// Whether a file of which there is no backup is on the cache and nowhere else; `None` when it is not on the
+/// cache. `is_all_seen`: every backup that there is was found.
+fn examine_lone<'t>(map: &'t MapTiers, path: &MediaPath, is_all_seen: bool) -> Result<Option<Action>, Doubt<'t>> {
+    let mut size = 0;
+    let looked = || -> io::Result<Result<Option<Fingerprint>, String>> {
+        let Some(copy) = map.cache.folder.stat_below(path)? else { return Ok(Ok(None)) };
+        size = copy.size;
+        if !copy.is_file() {
+            return Ok(Err("what lies on the cache is not a regular file".to_owned()));
+        }
+        if copy.links > 1 {
+            return Ok(Err(format!("PlexCache-D lists it, and it has {} names on the cache", copy.links)));
+        }
+        if let Some((other, _)) = map.find(path)?.first() {
+            return Ok(Err(format!("PlexCache-D lists it, and {} has a file of that name", other.path)));
+        }
+        if !is_all_seen {
+            return Ok(Err("there may be a backup of it where the array could not be looked into".to_owned()));
+        }
+        Ok(Ok(Some(copy.fingerprint())))
+    }();
+    // Where it would be moved to: beside what it came from, else where there is most room.
+    let free = |root: &&Root| root.folder.space().map_or(0, |space| space.free);
+    let home = map.array.iter().find(|root| root.folder.parent_of(path).is_ok());
+    let root = home.or_else(|| map.array.iter().max_by_key(free)).unwrap_or(&map.array[0]);
+    match looked {
+        Ok(Ok(Some(copy))) => {
+            let placement = Placement::Move;
+            Ok(Some(Action { placement, size, copy: Some(copy), ..adoption(map, root, path) }))
+        }
+        Ok(Ok(None)) => Ok(None),
+        Ok(Err(detail)) => Err((root, size, detail)),
+        Err(error) => Err((root, size, format!("it cannot be looked at: {error}"))),
+    }
+}
+
+/// What all adoptions have in common.
+fn adoption(map: &MapTiers, root: &Root, path: &MediaPath) -> Action {
+    Action {
         kind: Kind::Cache,
         map: map.name.clone(),
         path: path.clone(),
@@ -197,15 +235,15 @@ fn examine<'t>(map: &MapTiers, path: &MediaPath, backups: &[Backup<'t>]) -> Resu
         updated_at: None,
         reasons: BTreeSet::new(),
         evict_why: None,
-        placement,
+        placement: Placement::Hide,
         array_root: root.path.clone(),
         cache_root: map.cache.path.clone(),
-        size,
-        array: Some(array),
-        copy: Some(copy),
+        size: 0,
+        array: None,
+        copy: None,
         checksum: None,
         left_out: false,
-    })
+    }
 }
 
 /// Lets sidecars belong to their videos, by the rule by which `sync` finds them.

@@ -17,6 +17,7 @@ use super::sync::plex_failure;
 use super::{Adopt, Command, Failure, RunOptions, Session};
 use crate::config::{self, Config, Environment, Map, Placement};
 use crate::exit::Exit;
+use crate::household::kept_client_id;
 use crate::paths::{PathMap, PlexPath};
 use crate::plex::pin::{ACCOUNT, Linking};
 use crate::plex::{LibraryKind, MediaServer, PlexServer, Read, ServerOptions};
@@ -25,7 +26,7 @@ use crate::secret::Secret;
 use crate::setup::import::{self, Imported};
 use crate::setup::preferences::{self, PreferencesError};
 use crate::setup::proof::PlexFile;
-use crate::setup::propose::{CacheWish, Machine, NoMap, Place, files_below, proof_of};
+use crate::setup::propose::{CacheWish, Machine, NoMap, Place, files_below};
 use crate::setup::write::{Draft, make_cache_root, write_private};
 use crate::signal::StopFlag;
 use crate::state::StateDir;
@@ -119,15 +120,16 @@ impl Init {
             None => setup.ask("The address of the Plex server, as seen from this machine", USUAL_URL)?,
         };
         let own_token_file = target.parent().unwrap_or(Utf8Path::new("/")).join("token");
-        let token = self.token(&mut setup, &imported, &own_token_file)?;
+        let known = state_dir.map(absolute).transpose()?.and_then(|dir| kept_client_id(&StateDir::new(dir)));
+        let token = self.token(&mut setup, &imported, &own_token_file, known)?;
         let is_there = std::fs::symlink_metadata(&own_token_file).is_ok();
         let is_same = |known: Secret| known == token.secret;
         if token.file.is_none() && is_there && !config::token_in(&own_token_file).is_ok_and(is_same) {
             self.may_replace(&mut setup, &own_token_file)?;
         }
         let server = ask_plex(&mut setup, &url, &token)?;
-        let Proposal { maps, left } = self.propose(&mut setup, &imported, &server)?;
         let machine = Machine::look(setup.environment).context("reading the mount table")?;
+        let Proposal { maps, left } = self.propose(&mut setup, &machine, &imported, &server)?;
         let draft = Draft {
             url,
             machine_id: server.machine_id,
@@ -196,7 +198,14 @@ impl Init {
         Err(Failure::new(Exit::Refused, message, Some("--force replaces it, --config names another one")).into())
     }
 
-    fn token(&self, setup: &mut Setup<'_>, imported: &Imported, own: &Utf8Path) -> anyhow::Result<Token> {
+    /// `client_id` is what plex.tv knows this installation by, where it does.
+    fn token(
+        &self,
+        setup: &mut Setup<'_>,
+        imported: &Imported,
+        own: &Utf8Path,
+        client_id: Option<String>,
+    ) -> anyhow::Result<Token> {
         let from_preferences = |file: &Utf8Path| -> Result<Token, PreferencesError> {
             let found = preferences::read(file)?;
             Ok(Token { secret: found.token, machine_id: found.machine_id, file: None })
@@ -212,7 +221,7 @@ impl Init {
                 return from_preferences(file)
                     .map_err(|error| Failure::new(Exit::Permission, error.to_string(), Some(hint)).into());
             }
-            TokenFrom::Link => return Ok(plain(link(setup)?, None)),
+            TokenFrom::Link => return Ok(plain(link(setup, client_id)?, None)),
             TokenFrom::Anywhere => {}
         }
         if let Some(token) = &imported.token {
@@ -236,16 +245,24 @@ impl Init {
             setup.warn(trouble, None);
         }
         if setup.is_asking() && setup.confirm("Get a token by a code that you type at plex.tv/link?", true)? {
-            return Ok(plain(link(setup)?, None));
+            return Ok(plain(link(setup, client_id)?, None));
         }
         let hint = "name its file with --token-file or --preferences, or get one with --link";
         Err(Failure::new(Exit::Permission, "found no token of Plex on this machine", Some(hint)).into())
     }
 
     /// Finds Plex's folders and proves the maps.
-    fn propose(&self, setup: &mut Setup<'_>, imported: &Imported, server: &Server) -> anyhow::Result<Proposal> {
+    fn propose(
+        &self,
+        setup: &mut Setup<'_>,
+        machine: &Machine<'_>,
+        imported: &Imported,
+        server: &Server,
+    ) -> anyhow::Result<Proposal> {
         let Server { locations, files, .. } = server;
-        let machine = Machine::look(setup.environment).context("reading the mount table")?;
+        for place in machine.silent() {
+            setup.warn(&format!("{place} does not answer; nothing is looked for on it"), None);
+        }
         let mut proposal = Proposal::default();
         let mut places: Vec<(Place, Option<&import::Folder>)> = Vec::new();
         let place = |plex: &str, here: &Utf8Path| Place { plex: plex.to_owned(), here: here.to_owned(), found: true };
@@ -316,7 +333,7 @@ impl Init {
                     placement => placement.unwrap_or(map.placement),
                 };
             }
-            match proved(&map, files) {
+            match proved(machine, &map, files) {
                 Ok(proof) => {
                     setup.note(&described(&map, proof));
                     proposal.maps.push(map);
@@ -383,9 +400,9 @@ impl Setup<'_> {
 }
 
 /// Asks plex.tv for a code, shows it, and waits until somebody has typed it.
-fn link(setup: &mut Setup<'_>) -> anyhow::Result<Secret> {
+fn link(setup: &mut Setup<'_>, client_id: Option<String>) -> anyhow::Result<Secret> {
     let url = setup.environment.get("PLEXCACHE_PLEX__ENDPOINTS__ACCOUNT").unwrap_or(ACCOUNT);
-    let linking = Linking::new(url).map_err(plex_failure)?;
+    let linking = Linking::new(url, client_id).map_err(plex_failure)?;
     let pin = linking.begin().map_err(plex_failure)?;
     let minutes = pin.life.as_secs().div_ceil(60);
     let text = format!("Go to https://plex.tv/link and enter {} within {minutes} minutes, as the owner.", pin.code);
@@ -435,12 +452,12 @@ fn ask_plex(setup: &mut Setup<'_>, url: &str, token: &Token) -> anyhow::Result<S
 }
 
 /// The file that proves the map; `None` when Plex has none below it.
-fn proved<'f>(map: &Map, files: &'f [PlexFile]) -> Result<Option<&'f PlexFile>, String> {
+fn proved<'f>(machine: &Machine<'_>, map: &Map, files: &'f [PlexFile]) -> Result<Option<&'f PlexFile>, String> {
     if files_below(&map.plex, files).next().is_none() {
         return Ok(None);
     }
     let no_proof = || "none of Plex's files is there with the size that Plex tells".to_owned();
-    proof_of(map, files).map(Some).ok_or_else(no_proof)
+    machine.proof_of(map, files).map(Some).ok_or_else(no_proof)
 }
 
 /// What a person has to see of a map.

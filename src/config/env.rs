@@ -50,7 +50,7 @@ impl Environment {
     }
 
     #[cfg(test)]
-    pub(super) fn with_system(self, system: &Utf8Path) -> Self {
+    pub(crate) fn with_system(self, system: &Utf8Path) -> Self {
         Self { system: system.to_owned(), ..self }
     }
 

@@ -39,6 +39,11 @@ impl Globs {
         self.set.is_match(path)
     }
 
+    /// Those that match all of `path`, as they were written.
+    pub fn matching(&self, path: &str) -> impl Iterator<Item = &str> {
+        self.set.matches(path).into_iter().map(|at| self.patterns[at].as_str())
+    }
+
     /// The patterns as they were written.
     pub fn patterns(&self) -> &[String] {
         &self.patterns

@@ -3,7 +3,7 @@
 //! Owns the precedence of its six places. The first place that is set decides: a file that was asked
 //! for and cannot be read is an error, never a reason to go on with another token.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 
 use camino::Utf8Path;
@@ -86,8 +86,9 @@ pub fn token_in(file: &Utf8Path) -> Result<Secret, ConfigError> {
     checked(file.as_str(), &text)
 }
 
+/// A pipe will do, too. Of what is too long no more is read than shows it.
 fn read(file: &Utf8Path) -> io::Result<String> {
-    std::fs::read_to_string(file)
+    io::read_to_string(std::fs::File::open(file)?.take(LONGEST as u64 + 1))
 }
 
 /// The token in `text`, which came from `place`. It goes into a header, so nothing but plain
@@ -197,6 +198,8 @@ mod tests {
         assert!(places.find().unwrap_err().to_string().contains("missing (plex.token_file)"));
         places.config.plex.token_file = Some(places.file("empty", "\n", 0o600));
         assert!(places.find().unwrap_err().to_string().contains("found nothing"));
+        places.config.plex.token_file = Some("/dev/zero".into());
+        assert!(places.find().unwrap_err().to_string().contains("found a text that is too long"));
         places.config.plex.token_file = Some(places.file("two", "abc def", 0o600));
         let message = places.find().unwrap_err().to_string();
         assert!(message.contains("more than one word") && !message.contains("abc"), "{message}");

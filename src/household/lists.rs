@@ -15,6 +15,9 @@ use crate::plex::{Community, Discover, Feed, FeedEntry, Listed, PlexError, Read,
 use crate::secret::Secret;
 use crate::select::{List, Lists, Reason, Source};
 
+/// So many entries of a feed are kept. It may be anybody's, and shows others each time it is read.
+const MAX_SEEN: usize = 5000;
+
 /// The watchlists of friends, by name.
 type ByFriend = Vec<(String, Read<Vec<Listed>>)>;
 
@@ -131,7 +134,7 @@ impl Household {
         let Member { user, .. } = &self.members[at];
         let (name, kind) = (user.name.clone(), user.kind);
         let is_named = matches!(user.token, TokenState::Missing(_));
-        let reason = Reason { source: Source::Watchlist, user: Some(name.clone()) };
+        let reason = Reason::of_user(Source::Watchlist, &name);
         let what = format!("the watchlist of {name}");
         let (entries, complete) = match read {
             Ok(Read::Failed(PlexError::Unauthorized { .. })) if kind == UserKind::Pasted => {
@@ -164,7 +167,7 @@ impl Household {
     fn take_friend(&mut self, name: String, read: Read<Vec<Listed>>) -> List {
         let (entries, complete) = self.taken(format!("the watchlist of {name}"), read);
         let viewer = self.members.iter().map(|member| &member.user.name).find(|known| **known == name).cloned();
-        List { reason: Reason { source: Source::FriendWatchlist, user: Some(name) }, viewer, entries, complete }
+        List { reason: Reason::of_user(Source::FriendWatchlist, name), viewer, entries, complete }
     }
 
     fn taken(&mut self, what: String, read: Read<Vec<Listed>>) -> (Vec<Listed>, bool) {
@@ -201,7 +204,7 @@ impl Household {
                 self.outages.tell(text, hint);
             }
         }
-        let reason = Reason { source: Source::Rss, user: None };
+        let reason = Reason::of(Source::Rss);
         let mut add = |viewer: Option<String>, entry: Option<&Seen>| {
             let found = lists.lists.iter().position(|list| list.reason == reason && list.viewer == viewer);
             let at = found.unwrap_or_else(|| {
@@ -242,20 +245,12 @@ fn friends(community: &Community, ask: &Ask<'_>) -> Result<ByFriend, PlexError> 
 
 /// The entries of a feed, and after them those that it had before and that still count.
 fn remembered(now_there: Vec<FeedEntry>, before: &[Seen], now: Timestamp, keep: std::time::Duration) -> Vec<Seen> {
-    let mut seen: Vec<Seen> = Vec::new();
-    for FeedEntry { listed, author } in now_there {
-        if !seen.iter().any(|known| known.listed == listed) {
-            seen.push(Seen { listed, author, at: now });
-        }
-    }
     let lasts = |entry: &&Seen| entry.at.checked_add(keep).is_ok_and(|until| until > now);
-    for entry in before.iter().filter(lasts) {
-        if !seen.iter().any(|known| known.listed == entry.listed) {
-            // A clock that went back must not make it last for ever.
-            seen.push(Seen { at: entry.at.min(now), ..entry.clone() });
-        }
-    }
-    seen
+    // A clock that went back must not make it last for ever.
+    let older = before.iter().filter(lasts).map(|entry| Seen { at: entry.at.min(now), ..entry.clone() });
+    let newest = now_there.into_iter().map(|FeedEntry { listed, author }| Seen { listed, author, at: now });
+    let mut known = BTreeSet::new();
+    newest.chain(older).filter(|entry| known.insert(entry.listed.clone())).take(MAX_SEEN).collect()
 }
 
 #[cfg(test)]
@@ -281,5 +276,7 @@ mod tests {
         assert_eq!(ids(&third), ["c", "b"], "a was last seen 30 days ago");
         assert_eq!(ids(&remembered(vec![], &third, at(10), keep)), ["c", "b"]);
         assert_eq!(ids(&remembered(vec![], &remembered(vec![], &third, at(10), keep), at(45), keep)), [""; 0]);
+        let many: Vec<FeedEntry> = (0..=MAX_SEEN).map(|number| entry(&number.to_string())).collect();
+        assert_eq!(remembered(many, &third, at(31), keep).len(), MAX_SEEN, "it has an end");
     }
 }

@@ -17,17 +17,19 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use jiff::{SignedDuration, Timestamp};
 
-pub use self::tokens::client_id;
+pub use self::tokens::{client_id, kept_client_id};
 
 use self::tokens::{Stored, Tokens};
 use crate::config::{Config, Endpoints};
 use crate::plex::{Account, PlexError, Service, ServiceOptions};
 use crate::secret::Secret;
 use crate::select::{Tastes, Viewer};
-use crate::state::StateDir;
+use crate::state::{StateDir, read_small};
 
 /// For how long the list of users is believed. Somebody new is known after that, or when named.
 const LIST_FOR: SignedDuration = SignedDuration::from_hours(24);
+/// The longest file of a PIN, in bytes. A PIN has four digits.
+const LONGEST_PIN: u64 = 64;
 
 /// Somebody for whom files are cached, and how they are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -356,9 +358,10 @@ impl Keys {
     /// Reads the home and the server's shares. Tokens that plex.tv does not give again are kept.
     fn list(&self, ask: &Ask<'_>) -> Result<(), PlexError> {
         let shared = self.account.shared(&self.owner, ask.machine_id)?;
+        let had_home = self.tokens().users.values().any(|user| user.home);
         let home = match self.account.home(&self.owner) {
-            // Somebody else's home, or none.
-            Err(PlexError::Forbidden { .. }) => Vec::new(),
+            // Somebody else's home, or none; but one that there was has not gone without a word.
+            Err(PlexError::Forbidden { .. } | PlexError::NotFound { .. }) if !had_home => Vec::new(),
             home => home?,
         };
         let is_named = |user: &crate::plex::HomeUser| {
@@ -429,8 +432,8 @@ impl Keys {
             let hint = format!("name a file that holds it in [users.pin_files], or add \"{name}\" to users.exclude");
             return Err(NoToken::Pin("a PIN protects the profile".to_owned(), hint));
         };
-        match std::fs::read_to_string(file).map(|text| Secret::new(&text)) {
-            Ok(pin) if !pin.is_empty() && pin.expose().len() <= 32 => Ok(Some(pin)),
+        match read_small(file, LONGEST_PIN).map(|text| Secret::new(&text)) {
+            Ok(pin) if !pin.is_empty() => Ok(Some(pin)),
             Ok(_) => Err(NoToken::Pin(format!("{file} holds no PIN"), "the digits alone, on one line".to_owned())),
             Err(error) => {
                 let hint = "users.pin_files has to name a file that plexcache may read".to_owned();

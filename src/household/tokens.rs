@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plex::Listed;
 use crate::secret::Secret;
-use crate::state::{PRIVATE, StateDir, replace_file};
+use crate::state::{PRIVATE, StateDir, read_small, replace_file};
 
 const TOKENS: &str = "tokens.json";
 const FEEDS: &str = "feeds.json";
@@ -149,16 +149,21 @@ impl Feeds {
     }
 }
 
+/// What plex.tv knows this installation by, where it has a name already.
+pub fn kept_client_id(state: &StateDir) -> Option<String> {
+    let is_id = |text: &&str| (1..=100).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let text = read_small(&state.file(CLIENT_ID), 128).ok()?;
+    Some(text.trim()).filter(is_id).map(str::to_owned)
+}
+
 /// What plex.tv knows this installation by: made once and kept. Where it may not be written, the same
 /// for all.
 pub fn client_id(state: &StateDir, may_write: bool) -> String {
     const ANY: &str = "plexcache";
-    let path = state.file(CLIENT_ID);
-    let is_id = |text: &&str| (1..=100).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    let read = crate::state::open_file(&path).and_then(io::read_to_string).unwrap_or_default();
-    if let Some(id) = Some(read.trim()).filter(is_id) {
-        return id.to_owned();
+    if let Some(id) = kept_client_id(state) {
+        return id;
     }
+    let path = state.file(CLIENT_ID);
     let mut bytes = [0_u8; 16];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     if !may_write || filled != Ok(bytes.len()) {

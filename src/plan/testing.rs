@@ -64,7 +64,7 @@ impl World {
             updated_at: None,
             show,
             rank: Rank { class: Class::OnDeck, step, recency: std::cmp::Reverse(0) },
-            reasons: BTreeSet::from([Reason { source: Source::OnDeck, user: None }]),
+            reasons: BTreeSet::from([Reason::of(Source::OnDeck)]),
         };
         self.candidates.push(Candidate { want, files: vec![on_array(name, gib * GIB)], blocked: None });
         self.candidates.last_mut().unwrap()

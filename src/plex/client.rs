@@ -25,6 +25,8 @@ use crate::secret::Secret;
 
 /// Bytes of a decoded answer. The largest listings seen have tens of megabytes when they are not paged.
 const MAX_BODY: u64 = 256 << 20;
+/// The same of a service that is not the server: its pages are short, and a tree takes many times its text.
+const MAX_OUTSIDE_BODY: u64 = 4 << 20;
 /// Bytes that are read of the body of an error.
 const MAX_ERROR_BODY: u64 = 64 << 10;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,6 +85,7 @@ pub(super) struct Client {
     agent: ureq::Agent,
     base: Base,
     headers: HeaderMap,
+    max_body: u64,
     timeout: Duration,
     backoff: Duration,
     /// Whether anything ever came back.
@@ -104,7 +107,7 @@ impl Client {
     /// # Errors
     /// The URL, a header or the CA file cannot be used.
     pub(super) fn new(options: &ServerOptions) -> Result<Self, PlexError> {
-        Self::build(options, None)
+        Self::build(options, None, MAX_BODY)
     }
 
     /// The same for a service that is not the server: behind the proxy of the environment, should
@@ -113,10 +116,10 @@ impl Client {
     /// # Errors
     /// The URL cannot be used.
     pub(super) fn outside(options: &ServerOptions) -> Result<Self, PlexError> {
-        Self::build(options, ureq::Proxy::try_from_env())
+        Self::build(options, ureq::Proxy::try_from_env(), MAX_OUTSIDE_BODY)
     }
 
-    fn build(options: &ServerOptions, proxy: Option<ureq::Proxy>) -> Result<Self, PlexError> {
+    fn build(options: &ServerOptions, proxy: Option<ureq::Proxy>, max_body: u64) -> Result<Self, PlexError> {
         let base = Base::parse(&options.url)?;
         let mut tls = TlsConfig::builder().disable_verification(options.insecure_tls);
         if let Some(file) = &options.ca_file {
@@ -149,6 +152,7 @@ impl Client {
             agent,
             base,
             headers,
+            max_body,
             timeout: options.timeout,
             backoff: options.backoff,
             answered: AtomicBool::new(false),
@@ -284,7 +288,7 @@ impl Client {
         };
         let mut response = sent.map_err(|error| self.asked(call).broken(error))?;
         let status = response.status();
-        let limit = if status.is_success() { MAX_BODY } else { MAX_ERROR_BODY };
+        let limit = if status.is_success() { self.max_body } else { MAX_ERROR_BODY };
         let body = match response.body_mut().with_config().limit(limit).read_to_vec() {
             Ok(body) => body,
             // The status says enough.

@@ -53,60 +53,15 @@ impl Community {
     /// How the call failed.
     pub fn friends(&self, owner: &Secret) -> Result<Vec<Friend>, PlexError> {
         let answer = self.ask(owner, FRIENDS, &object!({}))?;
-        let rows = answer.pointer("/data/allFriendsV2").and_then(Value::as_array);
-        let friend = |row: &Value| {
-            let user = Row::new(row.get("user")?).ok()?;
-            Some(Friend { uuid: user.id("id")?, name: user.text("username").filter(|name| !name.is_empty())? })
-        };
-        let friends = rows.and_then(|rows| rows.iter().map(friend).collect());
-        friends.ok_or_else(|| lacks("does not list the friends"))
+        friends_in(&answer).ok_or_else(|| lacks("does not list the friends"))
     }
 
     /// The watchlist of a friend, the latest entry first; none of a private one.
     pub fn watchlist(&self, owner: &Secret, friend: &Friend) -> Read<Vec<Listed>> {
-        let (mut listed, mut problems) = (Vec::new(), Vec::new());
-        let mut after = Value::Null;
-        for page in 0.. {
+        pages(|page, after| {
             std::thread::sleep(self.second.mul_f64(if page == 0 { 1.0 } else { 5.0 } * (1.0 + jitter())));
-            let variables = object!({ "uuid": friend.uuid, "first": PAGE, "after": after });
-            let answer = match self.ask(owner, WATCHLIST, &variables) {
-                Ok(answer) => answer,
-                Err(error) if page == 0 => return Read::Failed(error),
-                Err(error) => {
-                    problems.push(format!("from page {} on: {error}", page + 1));
-                    break;
-                }
-            };
-            if page == 0 && is_private(&answer) {
-                return Read::Complete(Vec::new());
-            }
-            let hub = answer.pointer("/data/user/watchlist");
-            let Some(nodes) = hub.and_then(|hub| hub.get("nodes")?.as_array()) else {
-                if page == 0 {
-                    return Read::Failed(lacks("holds no watchlist"));
-                }
-                problems.push(format!("page {} holds no watchlist", page + 1));
-                break;
-            };
-            for node in nodes {
-                match entry(node) {
-                    Ok(entry) => listed.extend(entry),
-                    Err(problem) => problems.push(problem),
-                }
-            }
-            let info = hub.and_then(|hub| hub.get("pageInfo"));
-            let more = info.is_some_and(|info| info.get("hasNextPage") == Some(&Value::Bool(true)));
-            let next = info.and_then(|info| info.get("endCursor")).filter(|next| next.is_string());
-            match next {
-                _ if !more => break,
-                Some(next) if *next != after && page + 1 < MAX_PAGES => after = next.clone(),
-                _ => {
-                    problems.push("its pages do not end".to_owned());
-                    break;
-                }
-            }
-        }
-        Read::from_parts(listed, problems)
+            self.ask(owner, WATCHLIST, &object!({ "uuid": friend.uuid, "first": PAGE, "after": after }))
+        })
     }
 
     fn ask(&self, owner: &Secret, query: &str, variables: &Value) -> Result<Value, PlexError> {
@@ -116,14 +71,81 @@ impl Community {
     }
 }
 
+/// The friends; `None` when they are not all told.
+pub(super) fn friends_in(answer: &Value) -> Option<Vec<Friend>> {
+    let rows = answer.pointer("/data/allFriendsV2").and_then(Value::as_array)?;
+    let friend = |row: &Value| {
+        let user = Row::new(row.get("user")?).ok()?;
+        Some(Friend { uuid: user.id("id")?, name: user.text("username").filter(|name| !name.is_empty())? })
+    };
+    // GraphQL answers in part and says so beside it.
+    if errors(answer).is_empty() { rows.iter().map(friend).collect() } else { None }
+}
+
+/// A whole watchlist, from what `ask` gives for the page of this number, from 0, after this cursor.
+pub(super) fn pages(mut ask: impl FnMut(usize, &Value) -> Result<Value, PlexError>) -> Read<Vec<Listed>> {
+    let (mut listed, mut problems) = (Vec::new(), Vec::new());
+    let mut after = Value::Null;
+    for page in 0.. {
+        let answer = match ask(page, &after) {
+            Ok(answer) => answer,
+            Err(error) if page == 0 => return Read::Failed(error),
+            Err(error) => {
+                problems.push(format!("from page {} on: {error}", page + 1));
+                break;
+            }
+        };
+        if page == 0 && is_private(&answer) {
+            return Read::Complete(Vec::new());
+        }
+        let hub = answer.pointer("/data/user/watchlist");
+        let Some(nodes) = hub.and_then(|hub| hub.get("nodes")?.as_array()) else {
+            if page == 0 {
+                return Read::Failed(lacks("holds no watchlist"));
+            }
+            problems.push(format!("page {} holds no watchlist", page + 1));
+            break;
+        };
+        if !errors(&answer).is_empty() {
+            problems.push(format!("page {} came with an error", page + 1));
+        }
+        for node in nodes {
+            match entry(node) {
+                Ok(entry) => listed.extend(entry),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let info = hub.and_then(|hub| hub.get("pageInfo"));
+        let next = info.and_then(|info| info.get("endCursor")).filter(|next| next.is_string());
+        match (info.and_then(|info| info.get("hasNextPage")?.as_bool()), next) {
+            (Some(false), _) => break,
+            (Some(true), Some(next)) if *next != after && page + 1 < MAX_PAGES => after = next.clone(),
+            (Some(true), _) => {
+                problems.push("its pages do not end".to_owned());
+                break;
+            }
+            (None, _) => {
+                problems.push(format!("page {} does not say whether it is the last", page + 1));
+                break;
+            }
+        }
+    }
+    Read::from_parts(listed, problems)
+}
+
+/// What went wrong beside an answer.
+fn errors(answer: &Value) -> &[Value] {
+    answer.get("errors").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
 /// How a private list, and one of somebody who is gone, is told: 200 and an error that names no fault.
 fn is_private(answer: &Value) -> bool {
     let user = answer.pointer("/data/user");
-    let errors = answer.get("errors").and_then(Value::as_array);
+    let errors = errors(answer);
     let not_found = |error: &Value| {
         error.get("message").and_then(Value::as_str).is_some_and(|text| text.starts_with("User not found"))
     };
-    user.is_none_or(Value::is_null) && errors.is_some_and(|errors| !errors.is_empty() && errors.iter().all(not_found))
+    user.is_none_or(Value::is_null) && !errors.is_empty() && errors.iter().all(not_found)
 }
 
 /// `Ok(None)` for a kind that no library of films or shows has.
@@ -143,4 +165,126 @@ fn lacks(what: &str) -> PlexError {
 fn jitter() -> f64 {
     let random = RandomState::new().build_hasher().finish();
     f64::from(u32::try_from(random >> 32).expect("the upper half of 64 bits")) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A watchlist whose pages are these: how it came, how many calls it took, and the cursors asked for.
+    fn read(answers: &[Value]) -> (String, Vec<Value>) {
+        let mut cursors = Vec::new();
+        let read = pages(|page, after| {
+            assert_eq!(page, cursors.len());
+            cursors.push(after.clone());
+            answers.get(page).filter(|answer| !answer.is_null()).cloned().ok_or_else(|| lacks("broke off"))
+        });
+        let came = |listed: &[Listed]| -> String {
+            listed.iter().flat_map(|entry| [" ", entry.guid.as_deref().unwrap()]).collect()
+        };
+        let shown = match &read {
+            Read::Complete(listed) => format!("all{}", came(listed)),
+            Read::Incomplete { value, problems } => format!("some{}: {}", came(value), problems.join("; ")),
+            Read::Failed(error) => error.to_string(),
+        };
+        (shown, cursors)
+    }
+
+    fn page(nodes: &Value, info: &Value) -> Value {
+        json!({"data": {"user": {"watchlist": {"nodes": nodes, "pageInfo": info}}}})
+    }
+
+    fn film(id: &str) -> Value {
+        json!({"id": id, "type": "MOVIE", "title": "x"})
+    }
+
+    #[test]
+    fn a_watchlist_is_whole_when_its_last_page_says_so() {
+        let more = |cursor: &str| json!({"hasNextPage": true, "endCursor": cursor});
+        let last = json!({"hasNextPage": false, "endCursor": null});
+        let (one, two) = (json!([film("a")]), json!([{"id": "b", "type": "show"}, {"id": "c", "type": "SEASON"}]));
+        let with_error = json!({"errors": [{"message": "timeout"}], "data": page(&one, &last)["data"]});
+        for (answers, expected, calls) in [
+            (vec![page(&json!([]), &last)], "all", 1),
+            (vec![page(&one, &more("1")), page(&two, &last)], "all plex://movie/a plex://show/b", 2),
+            (vec![page(&one, &json!({}))], "some plex://movie/a: page 1 does not say whether it is the last", 1),
+            (vec![page(&one, &Value::Null)], "some plex://movie/a: page 1 does not say whether it is the last", 1),
+            (
+                vec![page(&one, &json!({"hasNextPage": "no"}))],
+                "some plex://movie/a: page 1 does not say whether it is the last",
+                1,
+            ),
+            (vec![page(&one, &json!({"hasNextPage": true}))], "some plex://movie/a: its pages do not end", 1),
+            (
+                vec![page(&one, &more("1")), page(&one, &more("1"))],
+                "some plex://movie/a plex://movie/a: its pages do not end",
+                2,
+            ),
+            (vec![with_error], "some plex://movie/a: page 1 came with an error", 1),
+            (vec![page(&one, &more("1"))], "some plex://movie/a: from page 2 on: the answer of /api broke off", 2),
+            (vec![page(&one, &more("1")), json!({})], "some plex://movie/a: page 2 holds no watchlist", 2),
+            (vec![page(&json!([{"id": "a"}]), &last)], "some: row a has no type", 1),
+            (vec![page(&json!([{"type": "MOVIE"}]), &last)], "some: a row has no id", 1),
+            (vec![page(&json!([7]), &last)], "some: a row is not an object", 1),
+        ] {
+            let (shown, cursors) = read(&answers);
+            assert_eq!(
+                shown.replace(&lacks("broke off").to_string(), "the answer of /api broke off"),
+                expected,
+                "{answers:?}"
+            );
+            assert_eq!(cursors.len(), calls);
+            assert_eq!(cursors.get(1), (calls > 1).then_some(&json!("1")));
+        }
+        let endless: Vec<Value> = (0..).take(MAX_PAGES + 1).map(|n| page(&json!([]), &more(&n.to_string()))).collect();
+        assert_eq!(read(&endless).1.len(), MAX_PAGES);
+    }
+
+    #[test]
+    fn only_a_clear_word_makes_a_watchlist_private() {
+        let errors = |messages: &[&str]| messages.iter().map(|text| json!({"message": text})).collect::<Vec<_>>();
+        let no_list = lacks("holds no watchlist").to_string();
+        for (answer, expected) in [
+            (json!({"data": {"user": null}, "errors": errors(&["User not found: 1"])}), "all"),
+            (json!({"errors": errors(&["User not found"])}), "all"),
+            (json!({"data": {"user": null}}), &no_list),
+            (json!({"data": {"user": null}, "errors": []}), &no_list),
+            (json!({"data": {"user": null}, "errors": errors(&["User not found", "Internal"])}), &no_list),
+            (json!({"data": {"user": null}, "errors": [7]}), &no_list),
+            (json!({"data": {"user": {}}, "errors": errors(&["User not found"])}), &no_list),
+            (json!({"data": {"user": {"watchlist": {"nodes": null}}}}), &no_list),
+            (json!({}), &no_list),
+        ] {
+            assert_eq!(read(std::slice::from_ref(&answer)).0, *expected, "{answer}");
+        }
+    }
+
+    #[test]
+    fn friends_are_all_told_or_none() {
+        let friends = |rows: Value| {
+            friends_in(&json!({"data": {"allFriendsV2": rows}})).map(|all| {
+                let show = |friend: Friend| format!("{} {}", friend.uuid, friend.name);
+                all.into_iter().map(show).collect::<Vec<_>>().join(", ")
+            })
+        };
+        for (rows, expected) in [
+            (json!([]), Some("")),
+            (
+                json!([{"user": {"id": "a", "username": "carl"}}, {"user": {"id": 7, "username": "dora"}}]),
+                Some("a carl, 7 dora"),
+            ),
+            (json!([{"user": {"id": "a", "username": "carl"}}, {"user": null}]), None),
+            (json!([{"user": {"id": "a", "username": ""}}]), None),
+            (json!([{"user": {"username": "carl"}}]), None),
+            (json!([{}]), None),
+            (json!({"user": {"id": "a", "username": "carl"}}), None),
+            (Value::Null, None),
+        ] {
+            assert_eq!(friends(rows.clone()).as_deref(), expected, "{rows}");
+        }
+        let in_part = json!({"data": {"allFriendsV2": []}, "errors": [{"message": "timeout"}]});
+        assert_eq!(friends_in(&in_part), None);
+    }
 }

@@ -1,7 +1,10 @@
 //! What must hold of any bytes that come in place of an answer of Plex.
 //!
 //! Owns the checks that the properties here and the fuzzer share: nothing panics, an answer that lost
-//! rows is never whole, and no path leads out of its root. Only built for tests and the fuzzer.
+//! rows is never whole, and no path leads out of its root. Only built for tests and the fuzzer. What
+//! comes in place of an answer of plex.tv is in `outside`.
+
+pub(crate) mod outside;
 
 use super::json::Container;
 use super::listing::Listing;
@@ -54,7 +57,7 @@ pub(crate) fn check_path(text: &str) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -82,7 +85,7 @@ mod tests {
     }
 
     /// Values that no server should send.
-    fn absurd() -> impl Strategy<Value = Value> {
+    pub(super) fn absurd() -> impl Strategy<Value = Value> {
         const PATHS: [&str; 6] = [
             "/data/media/../../etc/passwd",
             "/data/media//a",
@@ -119,7 +122,7 @@ mod tests {
     }
 
     /// Puts a value in the place of another, or takes it away where there is none to put.
-    fn mutate(answer: &mut Value, place: proptest::sample::Index, with: Option<Value>) {
+    pub(super) fn mutate(answer: &mut Value, place: proptest::sample::Index, with: Option<Value>) {
         let mut all = Vec::new();
         places(answer, "", &mut all);
         let place = &all[place.index(all.len())];

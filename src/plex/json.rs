@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 const ROW_KEYS: [&str; 5] = ["Metadata", "Video", "Track", "Directory", "_children"];
 
 /// The longest id that is believed, in bytes. Those of Plex are numbers, or hexadecimal of 24 to 40 digits.
-const MAX_ID: usize = 255;
+pub(super) const MAX_ID: usize = 255;
 
 /// Why an answer has no container.
 #[derive(Debug, PartialEq, Eq)]

@@ -66,6 +66,15 @@ impl<T> Read<T> {
         matches!(self, Read::Complete(_))
     }
 
+    /// The same read of something else.
+    fn map<U>(self, of: impl FnOnce(T) -> U) -> Read<U> {
+        match self {
+            Read::Complete(value) => Read::Complete(of(value)),
+            Read::Incomplete { value, problems } => Read::Incomplete { value: of(value), problems },
+            Read::Failed(error) => Read::Failed(error),
+        }
+    }
+
     fn from_parts(value: T, problems: Vec<String>) -> Self {
         if problems.is_empty() { Read::Complete(value) } else { Read::Incomplete { value, problems } }
     }
@@ -104,8 +113,9 @@ pub trait MediaServer: Sync {
     /// These items. One that is gone is simply absent.
     fn items(&self, who: &Secret, keys: &[RatingKey]) -> Read<Vec<Item>>;
 
-    /// The movies or episodes of this library that were added at `since` (seconds since 1970) or later.
-    fn added_since(&self, who: &Secret, library: &Library, since: i64) -> Read<Vec<Item>>;
+    /// The movies or episodes of this library: all of them, or those that were added at `since`
+    /// (seconds since 1970) or later.
+    fn videos(&self, who: &Secret, library: &Library, since: Option<i64>) -> Read<Vec<Item>>;
 
     /// The video playlists of this user.
     fn playlists(&self, who: &Secret) -> Read<Vec<List>>;

@@ -15,6 +15,9 @@ use super::server::ServerOptions;
 use super::xml::{self, Element};
 use crate::secret::Secret;
 
+/// The external ids of an entry that count: there are few services that give any.
+pub(super) const MAX_IDS: usize = 16;
+
 /// A service, by what it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
@@ -106,21 +109,28 @@ pub(super) fn json<T>(
 ) -> Result<T, PlexError> {
     let body = client.fetch(call)?;
     let value = value(&body).map_err(|why| undecodable(client, call, why))?;
-    read(&value).ok_or_else(|| PlexError::Lacks {
-        endpoint: call.endpoint(),
-        what: "is not of the form that it should have".to_owned(),
-    })
+    read(&value).ok_or_else(|| misshapen(call))
 }
 
-/// Reads XML.
-pub(super) fn xml(client: &Client, call: &Get<'_>, root: &str) -> Result<Element, PlexError> {
+/// Reads XML and makes something of it.
+pub(super) fn xml<T>(
+    client: &Client,
+    call: &Get<'_>,
+    root: &str,
+    read: impl FnOnce(&Element) -> Option<T>,
+) -> Result<T, PlexError> {
     let body = client.fetch(call)?;
-    parse_xml(client, call, &body, root)
+    let root = document(&body, root).map_err(|why| undecodable(client, call, why))?;
+    read(&root).ok_or_else(|| misshapen(call))
+}
+
+fn misshapen(call: &Get<'_>) -> PlexError {
+    PlexError::Lacks { endpoint: call.endpoint(), what: "is not of the form that it should have".to_owned() }
 }
 
 /// Reads XML whose root element has this name: a web page is none.
-pub(super) fn parse_xml(client: &Client, call: &Get<'_>, body: &[u8], root: &str) -> Result<Element, PlexError> {
-    let not_plex = |what: &str| undecodable(client, call, Undecodable::NotPlex(what.to_owned()));
+pub(super) fn document(body: &[u8], root: &str) -> Result<Element, Undecodable> {
+    let not_plex = |what: &str| Undecodable::NotPlex(what.to_owned());
     let text = String::from_utf8_lossy(body);
     if text.trim().is_empty() {
         return Err(not_plex("an empty answer"));
@@ -130,9 +140,7 @@ pub(super) fn parse_xml(client: &Client, call: &Get<'_>, body: &[u8], root: &str
         Ok(element) if element.name.eq_ignore_ascii_case("html") => Err(not_plex("a web page")),
         Ok(_) => Err(not_plex("XML of somebody else")),
         Err(_) if text.to_ascii_lowercase().contains("<html") => Err(not_plex("a web page")),
-        Err((offset, why)) => {
-            Err(undecodable(client, call, Undecodable::Syntax { offset, why: why.to_owned(), cut: false }))
-        }
+        Err((offset, why)) => Err(Undecodable::Syntax { offset, why: why.to_owned(), cut: false }),
     }
 }
 
@@ -143,7 +151,7 @@ pub(super) fn undecodable(client: &Client, call: &Get<'_>, why: Undecodable) -> 
 
 /// The external ids in a row's `Guid` list.
 pub(super) fn ids_of(row: Row<'_>) -> Vec<String> {
-    row.list("Guid").unwrap_or_default().into_iter().filter_map(|guid| guid.text("id")).collect()
+    row.list("Guid").unwrap_or_default().into_iter().filter_map(|guid| guid.id("id")).take(MAX_IDS).collect()
 }
 
 /// Keeps calls apart.

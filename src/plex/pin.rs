@@ -61,11 +61,12 @@ struct Answer {
 }
 
 impl Linking {
-    /// Prepares to talk to the account service at `url`; sends nothing.
+    /// Prepares to talk to the account service at `url`, under the name that plex.tv knows this installation
+    /// by or under one of its own; sends nothing.
     ///
     /// # Errors
     /// The address cannot be used.
-    pub fn new(url: &str) -> Result<Self, PlexError> {
+    pub fn new(url: &str, client_id: Option<String>) -> Result<Self, PlexError> {
         let base = Base::parse(url)?;
         // Unlike a server at home it may be behind a proxy, which the environment names.
         let agent = Agent::config_builder()
@@ -81,7 +82,8 @@ impl Linking {
         if getrandom(&mut id, GetRandomFlags::empty()).is_err() {
             id[..4].copy_from_slice(&std::process::id().to_ne_bytes());
         }
-        Ok(Self { agent, base, client_id: format!("plexcache-{:032x}", u128::from_ne_bytes(id)) })
+        let own = || format!("plexcache-{:032x}", u128::from_ne_bytes(id));
+        Ok(Self { agent, base, client_id: client_id.unwrap_or_else(own) })
     }
 
     /// Asks for a PIN of four characters.
@@ -194,7 +196,7 @@ mod tests {
                 reply(status, "", body)
             }
         });
-        let linking = Linking::new(&stub.url).unwrap();
+        let linking = Linking::new(&stub.url, None).unwrap();
         let pin = linking.begin().unwrap();
         assert_eq!((pin.code.as_str(), pin.life), ("AB12", Duration::from_secs(900)));
         (linking.wait(&pin, Some(Duration::from_micros(50))), stub)
@@ -229,7 +231,7 @@ mod tests {
         }
         for body in ["{}", r#"{"id":1,"code":""}"#, r#"{"id":1,"code":"a\u001b[2J"}"#] {
             let stub = Stub::new(move |_, _| reply(201, "", body));
-            assert!(Linking::new(&stub.url).unwrap().begin().is_err(), "{body}");
+            assert!(Linking::new(&stub.url, None).unwrap().begin().is_err(), "{body}");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! the configured one.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -166,13 +167,7 @@ impl PlexServer {
     }
 
     fn lists(&self, path: &str, who: &Secret) -> Read<Vec<List>> {
-        match rows(&self.client, path, who, wire::list) {
-            Read::Complete(lists) => Read::Complete(lists.into_iter().flatten().collect()),
-            Read::Incomplete { value, problems } => {
-                Read::Incomplete { value: value.into_iter().flatten().collect(), problems }
-            }
-            Read::Failed(error) => Read::Failed(error),
-        }
+        rows(&self.client, path, who, wire::list).map(|lists| lists.into_iter().flatten().collect())
     }
 
     /// The episodes of one show.
@@ -289,21 +284,18 @@ impl MediaServer for PlexServer {
         gathered.finish()
     }
 
-    fn added_since(&self, who: &Secret, library: &Library, since: i64) -> Read<Vec<Item>> {
+    fn videos(&self, who: &Secret, library: &Library, since: Option<i64>) -> Read<Vec<Item>> {
         let kind = if library.kind == LibraryKind::Show { 4 } else { 1 };
-        // The operator means "after".
-        let query = format!("type={kind}&addedAt%3E%3E={}&sort=addedAt:desc", since.saturating_sub(1));
+        let mut query = format!("type={kind}");
+        if let Some(since) = since {
+            // The operator means "after".
+            let _ = write!(query, "&addedAt%3E%3E={}&sort=addedAt:desc", since.saturating_sub(1));
+        }
         let path = format!("/library/sections/{}/all", encode(&library.id));
         // A server that does not know the filter lists the whole library.
-        let is_new = |items: Vec<Item>| {
-            let is_new = |item: &Item| item.added_at.is_some_and(|at| at >= since);
-            items.into_iter().filter(is_new).collect()
-        };
-        match self.whole(path, &query, who, Some(library)) {
-            Read::Complete(items) => Read::Complete(is_new(items)),
-            Read::Incomplete { value, problems } => Read::Incomplete { value: is_new(value), problems },
-            Read::Failed(error) => Read::Failed(error),
-        }
+        let is_new = |item: &Item| since.is_none_or(|since| item.added_at.is_some_and(|at| at >= since));
+        let read = self.whole(path, &query, who, Some(library));
+        read.map(|items| items.into_iter().filter(is_new).collect())
     }
 
     fn playlists(&self, who: &Secret) -> Read<Vec<List>> {
@@ -616,17 +608,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_added_lately_is_asked_for_by_its_time_and_held_to_it() {
+    fn videos_are_asked_for_by_the_time_they_were_added_and_held_to_it() {
         for (kind, number) in [(LibraryKind::Show, 4), (LibraryKind::Movie, 1)] {
             let stub = Stub::new(|_, _| {
                 let rows = r#"{"ratingKey":"1","type":"movie","addedAt":70},{"ratingKey":"2","type":"movie","addedAt":69},
                     {"ratingKey":"3","type":"movie"}"#;
                 container(&format!(r#""size":3,"totalSize":3,"Metadata":[{rows}]"#))
             });
-            let read = stub.server().added_since(&ben(), &Library { kind, ..library() }, 70);
-            assert_eq!(short(&read), "ok 1");
-            let target = format!("/library/sections/2/all?type={number}&addedAt%3E%3E=69&sort=addedAt:desc");
-            assert_eq!(stub.targets(), [target]);
+            for (since, came, query) in
+                [(Some(70), "ok 1", "&addedAt%3E%3E=69&sort=addedAt:desc"), (None, "ok 1 2 3", "")]
+            {
+                let read = stub.server().videos(&ben(), &Library { kind, ..library() }, since);
+                assert_eq!(short(&read), came);
+                let target = format!("/library/sections/2/all?type={number}{query}");
+                assert_eq!(stub.targets().last(), Some(&target));
+            }
         }
     }
 

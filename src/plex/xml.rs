@@ -2,11 +2,14 @@
 //!
 //! Owns the reading of text that may be anything: entities, CDATA, comments and declarations are
 //! understood; a document type is passed over and never acted upon, so no entity of its own exists.
-//! Refuses what does not nest and what nests deeper than [`MAX_DEPTH`], and never takes half a
-//! document for a whole one: the elements of a list that was cut short would look like all of them.
+//! Refuses what does not nest, what nests deeper than [`MAX_DEPTH`] and what has more than one root, and
+//! never takes half a document for a whole one: the elements of a list that was cut short would look like
+//! all of them. The time it takes grows with the text and no faster.
 
 /// Elements within elements.
 const MAX_DEPTH: usize = 64;
+/// The longest name of an entity that is looked for, in bytes, its `;` included: `#x0010FFFF;`.
+const MAX_ENTITY: usize = 12;
 
 /// One element. Names keep their prefix.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -83,6 +86,7 @@ pub(super) fn parse(text: &str) -> Result<Element, (usize, &'static str)> {
     }
     let mut document = open.swap_remove(0);
     match (open.is_empty(), document.children.pop()) {
+        (true, Some(_)) if !document.children.is_empty() => Err((0, "it has more than one root")),
         (true, Some(root)) => Ok(root),
         (true, None) => Err((0, "there is no element")),
         (false, _) => Err((text.len(), "it ends in the middle")),
@@ -126,7 +130,9 @@ fn unescaped(text: &str) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('&') {
         whole.push_str(before);
-        let entity = after.split_once(';').and_then(|(name, rest)| Some((character(name)?, rest)));
+        // Not further than a name may be: a text of ampersands alone would be searched again for each.
+        let end = after.bytes().take(MAX_ENTITY).position(|byte| byte == b';');
+        let entity = end.and_then(|end| Some((character(&after[..end])?, &after[end + 1..])));
         rest = if let Some((letter, rest)) = entity {
             whole.push(letter);
             rest
@@ -197,10 +203,28 @@ mod tests {
             "<?xml",
             "<a>&",
             "<a></b></a>",
+            "<a/><a/>",
+            "<a><b/></a><a/>",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert_eq!(parse(&"<a>".repeat(1000)).unwrap_err().1, "it nests too deep");
+    }
+
+    #[test]
+    fn an_entity_is_read_as_far_as_its_name_may_reach() {
+        for (text, read) in [
+            ("&amp;&lt;&gt;&quot;&apos;", "&<>\"'"),
+            ("&#65;&#x41;&#X41;&#x00000041;&#128512;", "AAAA\u{1f600}"),
+            ("&;&#;&#x;&#xd800;&#x110000;&#-1;&nbsp;", "&;&#;&#x;&#xd800;&#x110000;&#-1;&nbsp;"),
+            ("&#000000000000065;&amp", "&#000000000000065;&amp"),
+            ("&&amp;&\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9};", "&&&\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9};"),
+        ] {
+            assert_eq!(unescaped(text), read);
+        }
+        // Without a bound this takes minutes.
+        let many = "&".repeat(4 << 20);
+        assert_eq!(unescaped(&many), many);
     }
 
     proptest::proptest! {

@@ -21,7 +21,7 @@ pub(super) fn at(text: &str) -> Timestamp {
 }
 
 pub(super) fn why(source: Source, users: &[&str]) -> BTreeSet<Reason> {
-    users.iter().map(|user| Reason { source, user: Some((*user).to_owned()) }).collect()
+    users.iter().map(|user| Reason::of_user(source, *user)).collect()
 }
 
 /// A file of `size` on `disk`, titled `title`, alone in its unit.

@@ -79,17 +79,17 @@ pub(super) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{s}")
 }
 
-/// Reasons by source, each with its users: `on deck: anna, ben; watchlist: anna`.
+/// Reasons by source, each with its users or globs: `on deck: anna, ben; pinned: **/Kids/**`.
 pub(super) fn reasons(reasons: &BTreeSet<Reason>) -> String {
     let mut by_source: BTreeMap<Source, Vec<String>> = BTreeMap::new();
-    for Reason { source, user } in reasons {
-        by_source.entry(*source).or_default().extend(user.as_deref().map(visible));
+    for reason in reasons {
+        by_source.entry(reason.source).or_default().extend(reason.of_what().map(visible));
     }
     let words: Vec<String> = by_source
         .into_iter()
-        .map(|(source, users)| match users.as_slice() {
+        .map(|(source, whats)| match whats.as_slice() {
             [] => source.words().to_owned(),
-            users => format!("{}: {}", source.words(), users.join(", ")),
+            whats => format!("{}: {}", source.words(), whats.join(", ")),
         })
         .collect();
     words.join("; ")

@@ -59,6 +59,8 @@ pub(super) struct Asked<'a> {
     pub(super) libraries: Vec<Library>,
     /// None of them is missing.
     pub(super) libraries_complete: bool,
+    /// Tokens that may see more of them than came.
+    pub(super) shortsighted: BTreeSet<Secret>,
     /// One line each.
     pub(super) problems: Vec<String>,
     /// What should be put right and takes nothing away, one line each.
@@ -91,11 +93,14 @@ impl<'a> Asked<'a> {
             played_trouble: None,
             libraries: Vec::new(),
             libraries_complete: lists.get(request.owner).is_some_and(Read::is_complete),
+            shortsighted: BTreeSet::new(),
             problems: Vec::new(),
             warnings: Vec::new(),
         };
         let missing = asked.check_libraries(request, lists.get(request.owner))?;
         asked.libraries_complete &= !missing;
+        let in_part = lists.iter().filter(|(_, list)| missing || !list.is_complete());
+        asked.shortsighted = in_part.map(|(&token, _)| token.clone()).collect();
         let mut names = BTreeSet::new();
         for viewer in request.viewers.iter().filter(|viewer| names.insert(&viewer.name)) {
             let mut person = Person {

@@ -98,10 +98,11 @@ impl MediaServer for Double {
         select(self.items.get(who.expose()), |item| wanted.contains(&item.rating_key))
     }
 
-    fn added_since(&self, who: &Secret, library: &Library, since: i64) -> Read<Vec<Item>> {
-        self.note(format!("added_since {} {}", who.expose(), library.id));
+    fn videos(&self, who: &Secret, library: &Library, since: Option<i64>) -> Read<Vec<Item>> {
+        let what = if since.is_some() { "added lately" } else { "whole" };
+        self.note(format!("videos {} {} {what}", who.expose(), library.id));
         let items = self.library.get(&(who.expose().to_owned(), library.id.clone()));
-        select(items, |item| item.added_at.is_some_and(|at| at >= since))
+        select(items, |item| since.is_none_or(|since| item.added_at.is_some_and(|at| at >= since)))
     }
 
     fn playlists(&self, who: &Secret) -> Read<Vec<List>> {

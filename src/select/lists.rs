@@ -2,15 +2,18 @@
 //!
 //! Owns how such a list becomes rows in a useful order: what is in it by its place, and a show or a
 //! season as all its episodes, the first ones of every show first, so that a limit cuts off the last.
-//! Playlists are each user's own; all else is asked for with the owner's token, once. A list that could
-//! not be read whole says so, and a name that Plex does not know is one warning and no failure.
+//! Playlists are each user's own; all else is asked for with the owner's token, once. The libraries are
+//! listed whole only while a pin is a glob: what it means is then what Plex has, in the order of the
+//! paths. A list that could not be read whole says so, and a name or a glob for which Plex has nothing
+//! is one warning and no failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ask::{Asked, came, each};
 use super::units::is_usable;
-use super::{Class, Rank, Reason, Request, Source};
-use crate::plex::{Item, ItemKind, Library, LibraryKind, List, RatingKey, Read};
+use super::{Class, PIN, Rank, Reason, Request, Source, pin_by};
+use crate::paths::MediaPath;
+use crate::plex::{Item, ItemKind, Library, LibraryKind, List, RatingKey, Read, Version};
 use crate::secret::Secret;
 
 /// What one source says, for one user where it is theirs.
@@ -23,25 +26,97 @@ pub(super) struct Listed {
 
 /// Asks for every list that the configuration names. `now` is in seconds since 1970.
 pub(super) fn ask(request: &Request<'_>, asked: &mut Asked<'_>, now: i64) -> Vec<Listed> {
-    let mut listed = Vec::new();
-    listed.extend(recently_added(request, asked, now));
+    let mut listed = videos(request, asked, now);
     listed.extend(playlists(request, asked));
     listed.extend(collections(request, asked));
-    listed.extend(pins(request, asked));
+    listed.extend(pins_by_key(request, asked));
     listed
 }
 
-fn recently_added(request: &Request<'_>, asked: &mut Asked<'_>, now: i64) -> Option<Listed> {
-    let since = now.saturating_sub(i64::try_from(request.select.recently_added?.as_secs()).unwrap_or(i64::MAX));
-    let reads = each(&asked.libraries, |library| request.server.added_since(request.owner, library, since.max(0)));
-    let mut round = Round::new(asked);
-    let mut rows = Vec::new();
-    for (library, read) in asked.libraries.clone().iter().zip(reads) {
-        let items = round.take(asked, read, || format!("what was added lately to {}", library.title));
-        let rank = |item: &Item| rank(Class::RecentlyAdded, 0, item.added_at.unwrap_or_default().min(now));
-        rows.extend(items.into_iter().filter(is_usable).map(|item| (rank(&item), item)));
+/// What was added lately, and what is pinned by a glob: from one listing of each library.
+fn videos(request: &Request<'_>, asked: &mut Asked<'_>, now: i64) -> Vec<Listed> {
+    let age = request.select.recently_added.map(|age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    let since = age.map(|age| now.saturating_sub(age).max(0));
+    let globs = &request.select.pin.paths;
+    if since.is_none() && globs.is_empty() {
+        return Vec::new();
     }
-    Some(Listed { reason: Reason { source: Source::RecentlyAdded, user: None }, rows, complete: round.complete })
+    let asked_since = since.filter(|_| globs.is_empty());
+    let reads = each(&asked.libraries, |library| request.server.videos(request.owner, library, asked_since));
+    let mut round = Round::new(asked);
+    let (mut added, mut pinned) = (Vec::new(), Vec::new());
+    for (library, read) in asked.libraries.clone().iter().zip(reads) {
+        let items = round.take(asked, read, || match asked_since {
+            Some(_) => format!("what was added lately to {}", library.title),
+            None => format!("what is in {}", library.title),
+        });
+        for item in items.into_iter().filter(is_usable) {
+            pinned.extend(ByPath::of(request, &item));
+            if let (Some(since), Some(at)) = (since, item.added_at)
+                && at >= since
+            {
+                added.push((rank(Class::RecentlyAdded, 0, at.min(now)), item));
+            }
+        }
+    }
+    let mut listed = pins_by_glob(request, asked, pinned, round.complete);
+    if since.is_some() {
+        let reason = Reason::of(Source::RecentlyAdded);
+        listed.push(Listed { reason, rows: added, complete: round.complete });
+    }
+    listed
+}
+
+/// An item with files whose paths match a glob of `select.pin`.
+struct ByPath<'a> {
+    /// The first of these files.
+    path: MediaPath,
+    item: Item,
+    globs: BTreeSet<&'a str>,
+}
+
+impl<'a> ByPath<'a> {
+    fn of(request: &Request<'a>, item: &Item) -> Option<Self> {
+        let found: Vec<(MediaPath, &str)> =
+            item.versions.iter().flat_map(|version| pinned_files(request, version)).collect();
+        let path = found.iter().map(|(path, _)| path).min()?.clone();
+        Some(Self { path, item: item.clone(), globs: found.into_iter().map(|(_, glob)| glob).collect() })
+    }
+}
+
+/// The files of this version that match, each with every glob that it matches.
+fn pinned_files<'a>(request: &Request<'a>, version: &Version) -> Vec<(MediaPath, &'a str)> {
+    let files = version.parts.iter().filter_map(|part| part.file.as_ref());
+    let paths = files.filter_map(|file| Some(request.maps.resolve(file).ok()?.1));
+    let matching = |path: MediaPath| {
+        request.select.pin.paths.matching(path.as_str()).map(|glob| (path.clone(), glob)).collect::<Vec<_>>()
+    };
+    paths.flat_map(matching).collect()
+}
+
+/// What each glob of `select.pin` means. Of an item with several versions those count that it matches.
+fn pins_by_glob(
+    request: &Request<'_>,
+    asked: &mut Asked<'_>,
+    mut found: Vec<ByPath<'_>>,
+    complete: bool,
+) -> Vec<Listed> {
+    found.sort_by(|a, b| (&a.path, &a.item.rating_key).cmp(&(&b.path, &b.item.rating_key)));
+    let globs: BTreeSet<&str> = request.select.pin.paths.patterns().iter().map(String::as_str).collect();
+    let mut listed = Vec::new();
+    for glob in globs {
+        let is_meant = |version: &Version| pinned_files(request, version).iter().any(|(_, by)| *by == glob);
+        let mut rows = Vec::new();
+        for (place, by_path) in (0..).zip(&found).filter(|(_, by_path)| by_path.globs.contains(glob)) {
+            let versions = by_path.item.versions.iter().filter(|version| is_meant(version)).cloned().collect();
+            rows.push((rank(Class::Pin, place, 0), Item { versions, ..by_path.item.clone() }));
+        }
+        if complete && rows.is_empty() {
+            asked.warnings.push(format!("Plex has no movie or episode whose path matches {glob} (select.pin)"));
+        }
+        listed.push(Listed { reason: pin_by(glob), rows, complete });
+    }
+    listed
 }
 
 fn playlists(request: &Request<'_>, asked: &mut Asked<'_>) -> Vec<Listed> {
@@ -65,7 +140,7 @@ fn playlists(request: &Request<'_>, asked: &mut Asked<'_>) -> Vec<Listed> {
             }
         }
         names.all_known &= round.complete;
-        let reason = Reason { source: Source::Playlist, user: Some(user) };
+        let reason = Reason::of_user(Source::Playlist, user);
         listed.push(Listed { reason, rows, complete: round.complete });
     }
     names.warn_of_unknown(asked);
@@ -88,11 +163,11 @@ fn collections(request: &Request<'_>, asked: &mut Asked<'_>) -> Option<Listed> {
     names.warn_of_unknown(asked);
     let members = members(request, asked, &mut round, request.owner, &chosen);
     let rows = expand(request, asked, &mut round, Class::Collection, members);
-    Some(Listed { reason: Reason { source: Source::Collection, user: None }, rows, complete: round.complete })
+    Some(Listed { reason: Reason::of(Source::Collection), rows, complete: round.complete })
 }
 
 /// What `select.pin` names by rating key, in whichever library it is.
-fn pins(request: &Request<'_>, asked: &mut Asked<'_>) -> Option<Listed> {
+fn pins_by_key(request: &Request<'_>, asked: &mut Asked<'_>) -> Option<Listed> {
     let keys: Vec<RatingKey> = request.select.pin.rating_keys.iter().map(RatingKey::new).collect();
     if keys.is_empty() {
         return None;
@@ -106,7 +181,7 @@ fn pins(request: &Request<'_>, asked: &mut Asked<'_>) -> Option<Listed> {
         }
     }
     let rows = expand(request, asked, &mut round, Class::Pin, items);
-    Some(Listed { reason: Reason { source: Source::Pin, user: None }, rows, complete: round.complete })
+    Some(Listed { reason: PIN, rows, complete: round.complete })
 }
 
 /// What is in these lists, as far as the configured libraries hold it; each item once.

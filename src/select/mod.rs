@@ -211,15 +211,17 @@ impl<'a> Pinned<'a> {
 
     /// Whether it keeps this file.
     pub fn has(&self, file: &FileKey) -> bool {
-        self.parts.contains(file) || by_glob(self.select, file)
+        self.parts.contains(file) || self.select.pin.paths.is_match(file.path.as_str())
     }
 }
 
-/// The reason of what is pinned.
-const PIN: Reason = Reason { source: Source::Pin, user: None };
+/// The reason of what is pinned by its key.
+const PIN: Reason = Reason::of(Source::Pin);
 
-fn by_glob(select: &Select, file: &FileKey) -> bool {
-    select.pin.paths.is_match(file.path.as_str())
+/// The reason of what is pinned by this glob. Each is a source of its own, so that what one wanted that
+/// is no longer in the configuration is forgotten, whatever could be read.
+fn pin_by(glob: &str) -> Reason {
+    Reason { detail: Some(glob.to_owned()), ..PIN }
 }
 
 /// Asks Plex and ranks what is wanted.
@@ -309,7 +311,7 @@ impl Scope<'_> {
         finder: &mut Finder<'_>,
         answers: &mut BTreeMap<Reason, Answer>,
     ) {
-        let reason = |source| Reason { source, user: Some(person.viewer.name.clone()) };
+        let reason = |source| Reason::of_user(source, &person.viewer.name);
         let (on_deck, following, playing) =
             (reason(Source::OnDeck), reason(Source::NextEpisode), reason(Source::Playing));
         let ahead = Lookahead::of(&person.viewer.tastes);
@@ -387,11 +389,15 @@ impl Scope<'_> {
         let mut expired = BTreeSet::new();
         let mut wants = Vec::new();
         for (unit, mut want) in merged {
-            if want.parts.iter().any(|part| by_glob(self.request.select, part)) {
-                want.reasons.insert(PIN);
-                want.rank = Rank { class: Class::Pin, step: 0, ..want.rank };
-            } else if !want.reasons.contains(&PIN)
-                && let (Some(age), Some(since)) = (self.request.evict.max_age, self.memory.wanted_since(&unit))
+            // What another source wants is pinned too, though the listing may not have come.
+            let globs = want.parts.iter().flat_map(|part| self.request.select.pin.paths.matching(part.path.as_str()));
+            let by_glob: Vec<Reason> = globs.map(pin_by).collect();
+            want.reasons.extend(by_glob);
+            if want.reasons.iter().any(|reason| reason.source == Source::Pin) {
+                if want.rank.class != Class::Pin {
+                    want.rank = Rank { class: Class::Pin, step: 0, ..want.rank };
+                }
+            } else if let (Some(age), Some(since)) = (self.request.evict.max_age, self.memory.wanted_since(&unit))
                 && later(since, age) <= self.request.now
             {
                 expired.insert(unit);

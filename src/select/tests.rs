@@ -129,7 +129,7 @@ fn key(path: &str) -> FileKey {
 }
 
 fn reason(source: Source, user: &str) -> Reason {
-    Reason { source, user: Some(user.to_owned()) }
+    Reason::of_user(source, user)
 }
 
 fn failed() -> PlexError {
@@ -384,7 +384,7 @@ fn a_pinned_want_comes_first_and_never_grows_too_old() {
     world.evict.max_age = Some(Duration::from_secs(86_400));
     world.on_deck("anna", "1", &[movie("Alien"), movie("Dune")]);
     let (gathered, memory) = world.run(&Memory::default());
-    assert_eq!(shown(&gathered), ["Dune (on deck: anna, pinned)", "Alien (on deck: anna)"]);
+    assert_eq!(shown(&gathered), ["Dune (on deck: anna, pinned: Du*)", "Alien (on deck: anna)"]);
     world.now += 2 * DAY;
     let (gathered, _) = world.run(&memory);
     assert_eq!(titles(&gathered), ["Dune"]);

@@ -67,12 +67,31 @@ pub struct Reason {
     pub source: Source,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// What in the configuration it goes back to, where that says more: the glob of a pin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl Reason {
+    /// A source that is nobody's own.
+    pub const fn of(source: Source) -> Self {
+        Self { source, user: None, detail: None }
+    }
+
+    pub fn of_user(source: Source, user: impl Into<String>) -> Self {
+        Self { user: Some(user.into()), ..Self::of(source) }
+    }
+
+    /// What follows the source where a person reads it.
+    pub fn of_what(&self) -> Option<&str> {
+        self.user.as_deref().or(self.detail.as_deref())
+    }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.user {
-            Some(user) => write!(f, "{}: {user}", self.source.words()),
+        match self.of_what() {
+            Some(what) => write!(f, "{}: {what}", self.source.words()),
             None => f.write_str(self.source.words()),
         }
     }

@@ -115,7 +115,8 @@ impl Scope<'_> {
         let changed: Vec<&Library> =
             asked.libraries.iter().filter(|library| !catalog.is_current(library, now)).collect();
         let reads = each(&changed, |library| self.request.server.catalog(self.request.owner, library));
-        let mut is_whole = true;
+        // A library that is not shown may hold what is not found in the others.
+        let mut is_whole = asked.libraries_complete;
         let mut problems = Vec::new();
         for (library, read) in changed.into_iter().zip(reads) {
             let has_come = read.value().is_some();
@@ -190,8 +191,11 @@ impl Scope<'_> {
         let shows: Vec<(Secret, &Library, Vec<RatingKey>)> = shows
             .into_iter()
             .filter_map(|((token, id), keys)| {
-                let library = visible(asked, self, &token).find(|library| library.id == id)?;
-                Some((token, library, keys.into_iter().collect()))
+                let library = visible(asked, self, &token).find(|library| library.id == id);
+                if library.is_none() && asked.shortsighted.contains(&token) {
+                    tokens.entry(token.clone()).or_default().has_failed = true;
+                }
+                Some((token, library?, keys.into_iter().collect()))
             })
             .collect();
         let mut troubles = Vec::new();

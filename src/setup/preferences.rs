@@ -5,14 +5,19 @@
 //! token), so that a planted file costs nothing but a message. The text of a token is in no message.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::config::Environment;
 use crate::secret::Secret;
+use crate::tier::{ask_all, wait_for};
 
 /// The file in Plex's data folder.
 const NAME: &str = "Preferences.xml";
+
+/// For how long a folder is waited for: it may be on a share of a server that is gone.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// The largest file that is read, in bytes. Real ones have some 3000.
 const MAX_SIZE: u64 = 1 << 20;
@@ -60,7 +65,9 @@ pub fn places(environment: &Environment) -> Vec<Utf8PathBuf> {
         [format!("{appdata}/{SUPPORT}"), format!("{appdata}/Plex Media Server")]
     });
     let folders = FOLDERS.iter().map(|&folder| folder.to_owned()).chain(unraid);
-    folders.map(|folder| environment.system_path(&folder).join(NAME)).filter(|file| file.is_file()).collect()
+    let files: Vec<Utf8PathBuf> = folders.map(|folder| environment.system_path(&folder).join(NAME)).collect();
+    let is_there = ask_all(files.clone(), ANSWER_WITHIN, |file| wait_for(&file).map(|()| file.is_file()));
+    files.into_iter().zip(is_there).filter(|(_, is_there)| matches!(is_there, Ok(true))).map(|(file, _)| file).collect()
 }
 
 /// Reads one of them.

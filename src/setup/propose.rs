@@ -5,22 +5,27 @@
 //! mount is says the rest: the disks of a union, and which of them is the fast one; a folder on a plain disk
 //! is the array itself. Owns these rules, and the last word on a map: it is proved when a real file, with
 //! the size that Plex tells, is below one of its roots under the name that the map gives it. Looks at
-//! folders and never changes one; what cannot be looked at is not proposed.
+//! folders and never changes one; what cannot be looked at is not proposed. A mount that does not answer in
+//! time, such as a share of a server that is gone, is not touched again.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::proof::{PlexFile, Search, find, size_at};
 use crate::config::{Environment, Map, Placement};
 use crate::paths::{PathMap, PlexPath};
-use crate::tier::{Mount, Mounts};
+use crate::tier::{Mount, Mounts, answers, ask_all};
 
 /// So many folders are tried as the place of a library.
 const MOST_FOLDERS: usize = 4000;
+
+/// For how long a mount is waited for: longer than a disk needs that has to spin up first.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// So many files of a folder are looked for before it counts as not found.
 const TRIES: usize = 3;
@@ -81,6 +86,8 @@ pub enum CacheWish<'a> {
 pub enum NoMap {
     #[error("{0} is not there, or on no mount that this process sees")]
     Nowhere(Utf8PathBuf),
+    #[error("{0} is on a mount that does not answer")]
+    Silent(Utf8PathBuf),
     #[error("{0} is all on one pool already")]
     Exclusive(Utf8PathBuf),
     #[error("which disk is the fast one is not clear")]
@@ -95,17 +102,47 @@ pub enum NoMap {
 pub struct Machine<'e> {
     environment: &'e Environment,
     mounts: Mounts,
+    /// Where mounts are that did not answer in time.
+    silent: BTreeSet<Utf8PathBuf>,
 }
 
 impl<'e> Machine<'e> {
-    /// Reads the mount table.
+    /// Reads the mount table, and finds out which mounts answer.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn look(environment: &'e Environment) -> io::Result<Self> {
+        Self::looked(environment, ANSWER_WITHIN, |point| answers(&point))
+    }
+
+    fn looked(
+        environment: &'e Environment,
+        within: Duration,
+        ask: fn(Utf8PathBuf) -> io::Result<()>,
+    ) -> io::Result<Self> {
         let table = environment.system_path("/proc/self/mountinfo");
         let mounts = if table.is_file() { Mounts::read_from(&table)? } else { Mounts::read()? };
-        Ok(Self { environment, mounts })
+        let has_files = |mount: &&Mount| !WITHOUT_FILES.contains(&mount.fs_type.as_str());
+        let points: Vec<Utf8PathBuf> = mounts.all().iter().filter(has_files).map(|mount| mount.point.clone()).collect();
+        let answered = ask_all(points.clone(), within, ask);
+        let is_silent = |said: &io::Result<()>| matches!(said, Err(error) if error.kind() == io::ErrorKind::TimedOut);
+        let silent = points.into_iter().zip(answered).filter(|(_, said)| is_silent(said)).map(|(point, _)| point);
+        Ok(Self { environment, mounts, silent: silent.collect() })
+    }
+
+    /// Where mounts are that did not answer.
+    pub fn silent(&self) -> impl Iterator<Item = &Utf8Path> {
+        self.silent.iter().map(Utf8PathBuf::as_path)
+    }
+
+    /// Whether what is there can be looked at without waiting for ever.
+    fn is_silent(&self, path: &Utf8Path) -> bool {
+        self.silent.iter().any(|point| path.starts_with(point))
+    }
+
+    /// The bytes of the file at `path`, if that can be told in time.
+    fn size_at(&self, path: &Utf8Path) -> io::Result<Option<u64>> {
+        if self.is_silent(path) { Err(io::ErrorKind::TimedOut.into()) } else { size_at(path) }
     }
 
     /// Where each of the libraries' folders is. `files` are some of Plex's files. Folders that are not found
@@ -123,7 +160,7 @@ impl<'e> Machine<'e> {
             let here = own.find_map(|file| {
                 let known = places.iter().map(|place| place.here.clone()).collect::<Vec<_>>();
                 let below = |roots: &[Utf8PathBuf]| {
-                    let search = find(file, roots, size_at).ok()?;
+                    let search = find(file, roots, |at| self.size_at(at)).ok()?;
                     search.best()?.root_for(location.as_str())
                 };
                 // The whole machine only when nothing else helps.
@@ -135,7 +172,7 @@ impl<'e> Machine<'e> {
         // One without files is where its neighbour says, when there is such a folder.
         for location in without_files {
             let beside = places.iter().find_map(|place| beside(place, location.as_str()));
-            places.extend(beside.filter(|place| place.here.is_dir()));
+            places.extend(beside.filter(|place| !self.is_silent(&place.here) && place.here.is_dir()));
         }
         self.joined(&places)
     }
@@ -146,6 +183,9 @@ impl<'e> Machine<'e> {
     /// Why there is none.
     pub fn map(&self, place: &Place, cache: CacheWish<'_>) -> Result<Map, NoMap> {
         let nowhere = || NoMap::Nowhere(place.here.clone());
+        if self.is_silent(&place.here) {
+            return Err(NoMap::Silent(place.here.clone()));
+        }
         let mount = self.mounts.of(&place.here).filter(|_| place.here.is_dir()).ok_or_else(nowhere)?;
         let is_link =
             place.here.canonicalize_utf8().is_ok_and(|real| real != place.here && !real.starts_with(&mount.point));
@@ -162,7 +202,13 @@ impl<'e> Machine<'e> {
                 CacheWish::Any => self.fast_branch(mount, &branches, below).ok_or(NoMap::NoCache)?.join(below),
             };
             let roots = branches.iter().filter(|branch| !branch.is_pool).map(|branch| branch.path.join(below));
-            let array: Vec<_> = roots.filter(|root| !cache.starts_with(root) && has_something(root)).collect();
+            let roots: Vec<Utf8PathBuf> = roots.collect();
+            if let Some(root) = roots.iter().find(|root| self.is_silent(root)) {
+                // It may hold a part of the folder.
+                return Err(NoMap::Silent(root.clone()));
+            }
+            let array: Vec<_> =
+                roots.into_iter().filter(|root| !cache.starts_with(root) && has_something(root)).collect();
             (Some(place.here.clone()), array, cache)
         } else {
             let name = place.here.file_name().ok_or_else(nowhere)?;
@@ -173,12 +219,25 @@ impl<'e> Machine<'e> {
             };
             (None, vec![place.here.clone()], cache)
         };
+        if self.is_silent(&cache) {
+            return Err(NoMap::Silent(cache));
+        }
         if array.is_empty() {
             return Err(NoMap::NoArray(mount.point.clone()));
         }
         let placement = if merged.is_some() { Placement::Copy } else { Placement::Symlink };
         let array = array.into_iter().map(as_pattern).collect();
         Ok(Map { plex: place.plex.clone(), array, cache, merged, placement, cacheable: true })
+    }
+
+    /// The first of Plex's files that is where the map says, with the size that Plex tells.
+    pub fn proof_of<'f>(&self, map: &Map, files: &'f [PlexFile]) -> Option<&'f PlexFile> {
+        let mut roots = map.array_roots().unwrap_or_default();
+        roots.push(map.cache.clone());
+        files_below(&map.plex, files).take(TRIES * 4).find(|file| {
+            let search: Search = find(file, &roots, |at| self.size_at(at)).unwrap_or_default();
+            search.best().and_then(|found| found.root_for(&map.plex)).is_some_and(|root| roots.contains(&root))
+        })
     }
 
     /// A folder on a pool for what has to outlive a reboot, where the system's own disk does not.
@@ -223,7 +282,7 @@ impl<'e> Machine<'e> {
     fn unions(&self) -> Vec<Utf8PathBuf> {
         let points = self.mounts.all().iter().filter(|mount| mount.is_union()).map(|mount| mount.point.clone());
         // Unraid's second view leaves the pools out.
-        folders_below(points.filter(|point| point.file_name() != Some("user0")))
+        self.folders_below(points.filter(|point| point.file_name() != Some("user0")))
     }
 
     fn others(&self) -> Vec<Utf8PathBuf> {
@@ -233,7 +292,32 @@ impl<'e> Machine<'e> {
         let points = self.mounts.all().iter().filter(has_files).map(|mount| mount.point.clone());
         let points = points.filter(|point| point != "/" && !point.starts_with("/boot"));
         // Without a container Plex's name for a file is its name here.
-        [root].into_iter().chain(folders_below(usual.chain(points))).collect()
+        [root].into_iter().chain(self.folders_below(usual.chain(points))).collect()
+    }
+
+    /// These folders, and what is in them, two deep, without hidden ones.
+    fn folders_below(&self, tops: impl Iterator<Item = Utf8PathBuf>) -> Vec<Utf8PathBuf> {
+        let mut all: Vec<Utf8PathBuf> = Vec::new();
+        let mut level: Vec<Utf8PathBuf> = tops.filter(|top| !self.is_silent(top) && top.is_dir()).collect();
+        for depth in 0..=2 {
+            let mut next = Vec::new();
+            for folder in level {
+                if self.is_silent(&folder) || all.contains(&folder) || all.len() >= MOST_FOLDERS {
+                    continue;
+                }
+                if depth < 2
+                    && let Ok(entries) = folder.read_dir_utf8()
+                {
+                    let entries = entries.flatten().filter(|entry| !entry.file_name().starts_with('.'));
+                    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+                    next.extend(folders.map(|entry| entry.path().to_owned()));
+                }
+                all.push(folder);
+            }
+            next.sort();
+            level = next;
+        }
+        all
     }
 
     fn branches(&self, mount: &Mount) -> io::Result<Vec<Branch>> {
@@ -277,7 +361,7 @@ impl<'e> Machine<'e> {
 
     /// Whether the disk below a folder rotates; `None` where the kernel does not tell.
     fn rotates(&self, folder: &Utf8Path) -> Option<bool> {
-        let dev = std::fs::metadata(folder).ok()?.dev();
+        let dev = std::fs::metadata(Some(folder).filter(|folder| !self.is_silent(folder))?).ok()?.dev();
         let (major, minor) = (rustix::fs::major(dev), rustix::fs::minor(dev));
         let device = self.environment.system_path(&format!("/sys/dev/block/{major}:{minor}"));
         // A partition has its disk above it.
@@ -287,16 +371,6 @@ impl<'e> Machine<'e> {
         })?;
         Some(said.trim() != "0")
     }
-}
-
-/// The first of Plex's files that is where the map says, with the size that Plex tells.
-pub fn proof_of<'f>(map: &Map, files: &'f [PlexFile]) -> Option<&'f PlexFile> {
-    let mut roots = map.array_roots().unwrap_or_default();
-    roots.push(map.cache.clone());
-    files_below(&map.plex, files).take(TRIES * 4).find(|file| {
-        let search: Search = find(file, &roots, size_at).unwrap_or_default();
-        search.best().and_then(|found| found.root_for(&map.plex)).is_some_and(|root| roots.contains(&root))
-    })
 }
 
 /// The files that a folder of Plex holds and that Plex knows the size of.
@@ -352,31 +426,6 @@ fn share_pool(settings: &str) -> Option<String> {
     values.map(|value| value.trim_matches('"').to_owned()).find(|pool| !pool.is_empty())
 }
 
-/// These folders, and what is in them, two deep, without hidden ones.
-fn folders_below(tops: impl Iterator<Item = Utf8PathBuf>) -> Vec<Utf8PathBuf> {
-    let mut all: Vec<Utf8PathBuf> = Vec::new();
-    let mut level: Vec<Utf8PathBuf> = tops.filter(|top| top.is_dir()).collect();
-    for depth in 0..=2 {
-        let mut next = Vec::new();
-        for folder in level {
-            if all.contains(&folder) || all.len() >= MOST_FOLDERS {
-                continue;
-            }
-            if depth < 2
-                && let Ok(entries) = folder.read_dir_utf8()
-            {
-                let entries = entries.flatten().filter(|entry| !entry.file_name().starts_with('.'));
-                let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-                next.extend(folders.map(|entry| entry.path().to_owned()));
-            }
-            all.push(folder);
-        }
-        next.sort();
-        level = next;
-    }
-    all
-}
-
 /// A root in the words of the configuration, which has patterns there.
 fn as_pattern(root: Utf8PathBuf) -> Utf8PathBuf {
     if root.as_str().contains(['*', '?', '[', '{']) { globset::escape(root.as_str()).into() } else { root }
@@ -392,6 +441,48 @@ mod tests {
 
     fn place(plex: &str, here: &str) -> Place {
         Place { plex: plex.to_owned(), here: here.into(), found: true }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test lays out its own tree")]
+    fn a_mount_that_does_not_answer_is_left_alone_and_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(folder.path()).unwrap();
+        for path in ["mnt/dead/media/Films", "mnt/disk/media/Films", "mnt/fast", "proc/self"] {
+            std::fs::create_dir_all(root.join(path)).unwrap();
+        }
+        std::fs::write(root.join("mnt/dead/media/Films/a.mkv"), "four").unwrap();
+        let line =
+            |number: u32, name: &str| format!("{number} 1 0:{number} / {root}/mnt/{name} rw - ext4 /dev/{name} rw\n");
+        let table = line(7, "dead") + &line(8, "disk") + &line(9, "fast");
+        std::fs::write(root.join("proc/self/mountinfo"), table).unwrap();
+        let environment = Environment::new([], false, false).with_system(root);
+        let silent = |point: Utf8PathBuf| match point.file_name() {
+            Some("dead") => loop {
+                std::thread::park();
+            },
+            Some("fast") => Err(io::ErrorKind::PermissionDenied.into()),
+            _ => Ok(()),
+        };
+        let machine = |ask| Machine::looked(&environment, Duration::from_millis(300), ask).unwrap();
+        let files = [PlexFile { path: PlexPath::new("/data/Films/a.mkv"), size: Some(4) }];
+        let locations = [PlexPath::new("/data/Films")];
+        let dead = root.join("mnt/dead/media/Films");
+        let answering = machine(|_| Ok(()));
+        assert_eq!(answering.silent().count(), 0);
+        assert_eq!(answering.places(&locations, &files)[0].here, dead);
+        let (place, cache) = (place("/data/Films", dead.as_str()), root.join("mnt/fast/Films"));
+        let map = answering.map(&place, CacheWish::Root(&cache)).unwrap();
+        assert!(answering.proof_of(&map, &files).is_some());
+
+        let machine = machine(silent);
+        assert_eq!(machine.silent().collect::<Vec<_>>(), [root.join("mnt/dead")], "an error is an answer");
+        assert_eq!(machine.places(&locations, &files), [], "it is not looked into");
+        assert!(matches!(machine.map(&place, CacheWish::Root(&cache)), Err(NoMap::Silent(_))));
+        assert!(machine.proof_of(&map, &files).is_none());
+        let cache = root.join("mnt/dead/cache");
+        let living = Place { here: root.join("mnt/disk/media/Films"), ..place };
+        assert!(matches!(machine.map(&living, CacheWish::Root(&cache)), Err(NoMap::Silent(path)) if path == cache));
     }
 
     #[test]

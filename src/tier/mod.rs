@@ -25,8 +25,8 @@ pub(crate) use folder::MAX_NAME;
 pub use folder::{Fingerprint, Folder, Kind, Space, Stat};
 pub use mount::{Mount, Mounts};
 pub use open_files::OpenFiles;
-pub(crate) use probe::ask_all;
 pub use probe::has_scouted;
+pub(crate) use probe::{answers, ask_all, wait_for};
 
 /// The name of the file by which a root is known again.
 pub const MARKER: &str = ".plexcache-root";

@@ -57,7 +57,7 @@ const SCOUT: &str = "--answers?";
 ///
 /// # Errors
 /// Only when the mount table cannot be read or no process be started.
-pub(super) fn wait_for(path: &Utf8Path) -> io::Result<()> {
+pub(crate) fn wait_for(path: &Utf8Path) -> io::Result<()> {
     if !Mounts::read()?.of(path).is_some_and(Mount::is_fuse) {
         return Ok(());
     }
@@ -66,6 +66,17 @@ pub(super) fn wait_for(path: &Utf8Path) -> io::Result<()> {
     // Whoever reads what this process says must not wait for the other one.
     scout.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     scout.status().map(drop)
+}
+
+/// Waits until the file system of `path` answers, for as long as it takes.
+///
+/// # Errors
+/// What it says when it does not let the folder be looked at.
+pub(crate) fn answers(path: &Utf8Path) -> io::Result<()> {
+    wait_for(path)?;
+    let folder = Folder::open_root(path)?;
+    folder.space()?;
+    folder.names().map(drop)
 }
 
 /// Whether this process was started to look whether a folder answers, and no more; it has done that then.

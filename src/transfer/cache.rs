@@ -19,6 +19,9 @@ use crate::tier::{Fingerprint, Folder, Kind, MAX_NAME, Root, Stat};
 
 impl Transfer<'_> {
     pub(super) fn cache(&mut self, job: &Job, watch: &mut Watch<'_>) -> Attempt<Finished> {
+        if let Some(finished) = self.take_over_lone(job, watch)? {
+            return Ok(finished);
+        }
         let mut array = Workplace::open(job.array, &job.action.path)
             .map_err(|error| Trouble::Left(Why::Unavailable, format!("its folder on the array: {error}")))?;
         if let Some(finished) = self.take_over(job, &array.folder, watch)? {
@@ -56,6 +59,32 @@ impl Transfer<'_> {
             checksum: Some(published.checksum),
             ..Finished::default()
         }))
+    }
+
+    /// A file that is on the cache alone, as `PlexCache-D` leaves it that keeps no backups: it is read once, to
+    /// be known from now on, and recorded as moved. Nothing is touched and nothing is published, so that a
+    /// crash leaves nothing to settle. `None` for all others.
+    fn take_over_lone(&self, job: &Job, watch: &mut Watch<'_>) -> Attempt<Option<Finished>> {
+        let Some(copy) = job.action.copy.filter(|_| job.action.array.is_none()) else { return Ok(None) };
+        if job.action.placement != Placement::Move {
+            return Ok(None);
+        }
+        let Names { file, kept, .. } = &job.names;
+        let is_on = |name: &str| -> Attempt<bool> {
+            let array =
+                Workplace::open_if_there(job.array, &job.action.path).during("opening the folder on the array")?;
+            let stat = array.map(|array| array.folder.stat(name)).transpose();
+            Ok(stat.during("looking at the array")?.flatten().is_some())
+        };
+        if is_on(file)? || is_on(kept)? || self.is_elsewhere(job)? {
+            return Err(Trouble::Left(Why::Changed, "the array has a file of that name by now".to_owned()));
+        }
+        let cache = Workplace::open(job.cache, &job.action.path).during("opening the folder on the cache")?;
+        let source = open_to_copy(&cache.folder, file, Some(copy))?;
+        let _lease = source.lease()?;
+        let checksum = checksum(&source.file, watch).map_err(copy_trouble)?;
+        source.check_unchanged()?;
+        Ok(Some(Finished { copy: Some(copy), checksum: Some(checksum), ..Finished::default() }))
     }
 
     /// What the placement needs of the original beyond its contents.

@@ -92,7 +92,7 @@ impl Transfer<'_> {
     }
 
     /// Whether a disk of the map other than the job's has the file, put there since it was cached.
-    fn is_elsewhere(&self, job: &Job) -> Attempt<bool> {
+    pub(super) fn is_elsewhere(&self, job: &Job) -> Attempt<bool> {
         let Some(map) = self.tiers.map(&job.action.map) else { return Ok(false) };
         let found = map.find(&job.action.path).during("looking for it on the other disks")?;
         Ok(found.iter().any(|(root, _)| root.path != job.array.path))

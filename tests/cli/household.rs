@@ -1,7 +1,7 @@
 //! Everybody in the house: who counts, by which token each is asked, what is kept of plex.tv's answers, and
 //! that a user, or plex.tv, who does not answer costs nobody a file.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 
 use crate::util::env::{Run, TestEnv, episode_path, movie_path};
@@ -97,6 +97,36 @@ fn the_second_run_asks_plex_tv_for_watchlists_alone() {
     env.sync();
     let paths: Vec<String> = env.plex.outside_requests().into_iter().map(|request| request.path).collect();
     assert_eq!(paths, ["/discover/library/sections/watchlist/all"; 2], "the owner's and anna's");
+}
+
+/// The list of users is asked for again after a day. plex.tv says that there is no home where there was
+/// one, or names fewer than it says: nobody has left because of that.
+#[test]
+fn a_home_that_was_there_and_a_list_that_lost_somebody_evict_nothing() {
+    let env = house();
+    env.sync();
+    assert_eq!(env.cached(), films());
+    let file = env.path("state/tokens.json");
+    let kept: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let fewer = "<MediaContainer size=\"2\"><SharedServer id=\"1\" userID=\"9\"/></MediaContainer>";
+    let (home, shares) = ("/plex.tv/api/v2/home/users", "/plex.tv/api/servers/");
+    for (path, fault) in [
+        (home, Fault::Status(403)),
+        (home, Fault::Status(404)),
+        (home, Fault::Says("{\"id\": 1}")),
+        (shares, Fault::Says(fewer)),
+    ] {
+        let mut old = kept.clone();
+        old["listed_at"] = "2001-01-01T00:00:00Z".into();
+        fs::write(&file, old.to_string()).unwrap();
+        env.plex.clear_requests();
+        env.plex.outside_faults(|faults| faults.add(Matcher::path(path), fault.clone()));
+        let run = env.run(&["sync", "--json"]).expect(3);
+        assert_eq!(asked(&env, SHARES), 1);
+        assert_eq!(run.planned(), Vec::<String>::new(), "{path} {fault:?}");
+        assert_eq!(warnings(&run).len(), 1, "{:?}", warnings(&run));
+        env.plex.outside_faults(Faults::clear);
+    }
 }
 
 #[test]
@@ -342,6 +372,15 @@ fn a_pin_comes_from_a_file_and_without_it_only_the_watchlist_is_missing() {
     assert_eq!((env.cached(), asked(&env, SWITCH)), (films().to_vec(), 0));
 
     env.settings = format!("{before}[users.pin_files]\nanna = \"{}\"\n", env.path("pin").display());
+    let pin_file = env.path("pin");
+    rustix::fs::mknodat(rustix::fs::CWD, &pin_file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let said = warnings(&env.run(&["sync", "--json"]).expect(3));
+    assert!(said.len() == 1 && said[0].contains("not a regular file"), "a pipe would never answer: {said:?}");
+    fs::remove_file(&pin_file).unwrap();
+    fs::write(&pin_file, "1234").unwrap();
+    File::options().write(true).open(&pin_file).unwrap().set_len(1 << 40).unwrap();
+    let said = warnings(&env.run(&["sync", "--json"]).expect(3));
+    assert!(said.len() == 1 && said[0].contains("more than 64 bytes"), "{said:?}");
     for (pin, status, name) in [("", 3, "holds no PIN"), ("9999\n", 3, "does not accept the PIN"), ("1234\n", 0, "")] {
         fs::write(env.path("pin"), pin).unwrap();
         let run = env.run(&["sync", "--json"]).expect(status);

@@ -1,5 +1,6 @@
 //! `init` on machines of three kinds, and taking over from PlexCache-D.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -14,7 +15,7 @@ use rustix::process::{Pid, Signal};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::util::env::{PLEX_ROOT, Run, TestEnv, Tree, binary, episode_path, file_at, movie_path, set_mtime};
-use crate::util::fake_plex::{Library, Media, SectionKind};
+use crate::util::fake_plex::{Library, Media, Request, SectionKind};
 
 /// A token that must never be seen, the owner's in these worlds.
 const SECRET: &str = "s3cret-0wner";
@@ -250,9 +251,9 @@ fn a_code_that_somebody_types_gives_the_token_and_one_that_nobody_types_nothing(
     let machine = Machine::unraid();
     let config = at(&machine, "c/config.toml");
     let init = |machine: &Machine| {
-        let url = machine.env.plex.url();
+        let (url, state) = (machine.env.plex.url(), at(machine, "state"));
         let mut command = machine.command(&["init", "--url", &url, "--link", "--no-input", "--config", &config]);
-        Run::of(command.env("PLEXCACHE_PLEX__ENDPOINTS__ACCOUNT", &url))
+        Run::of(command.args(["--state-dir", &state]).envs(machine.env.endpoint_variables()))
     };
     machine.env.plex.edit(Library::expire_pin);
     let run = init(&machine).expect(77);
@@ -262,8 +263,25 @@ fn a_code_that_somebody_types_gives_the_token_and_one_that_nobody_types_nothing(
     assert!(run.stderr.contains("plex.tv/link") && run.stderr.contains("AB3D"), "{}", run.stderr);
     assert!(!format!("{run:?}").contains(SECRET));
     assert_eq!(fs::read_to_string(machine.env.path("c/token")).unwrap().trim(), SECRET);
-    let looks = machine.env.plex.requests().iter().filter(|request| request.path == "/api/v2/pins/4711").count();
-    assert_eq!(looks, 5);
+    let requests = machine.env.plex.outside_requests();
+    let is_look = |request: &&Request| request.path == "/plex.tv/api/v2/pins/4711";
+    assert_eq!(requests.iter().filter(is_look).count(), 5);
+    // An installation that plex.tv knows keeps its name; before, each attempt has one of its own.
+    let names = |machine: &Machine| {
+        let requests = machine.env.plex.outside_requests();
+        requests
+            .iter()
+            .map(|request| request.plex_value("X-Plex-Client-Identifier").unwrap().to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(names(&machine).len(), 2);
+    machine.env.plex.clear_requests();
+    fs::create_dir_all(machine.env.path("state")).unwrap();
+    fs::write(machine.env.path("state/client-id"), "this-one\n").unwrap();
+    fs::remove_dir_all(machine.env.path("c")).unwrap();
+    machine.env.plex.edit(|library| library.link_pin(0, SECRET));
+    init(&machine).expect(0);
+    assert_eq!(names(&machine), BTreeSet::from(["this-one".to_owned()]));
 }
 
 #[test]
@@ -551,12 +569,19 @@ fn a_pair_that_is_in_doubt_is_left_alone_and_listed() {
     let changed = doubtful("Changed");
     fs::write(machine.env.cache(&changed), vec![7; 500]).unwrap();
     set_mtime(&machine.env.cache(&changed), 1_600_000_000, 123_456_789);
-    // One that PlexCache-D keeps without a backup.
+    // One that PlexCache-D keeps without a backup, and that somebody else has, too.
     let bare = doubtful("Bare");
     fs::remove_file(kept(&machine.env.array(&bare))).unwrap();
+    fs::hard_link(machine.env.cache(&bare), machine.env.cache("Movies/seeding.mkv")).unwrap();
+    // One that is on both without a backup: which of them it means to keep is not known.
+    let twin = doubtful("Twin");
+    fs::rename(kept(&machine.env.array(&twin)), machine.env.array(&twin)).unwrap();
     let list = machine.env.path("pcd/plexcache_cached_files.txt");
-    let lines = fs::read_to_string(&list).unwrap();
-    fs::write(&list, format!("{lines}{}\n", machine.env.path("mnt/cache/media").join(&bare).display())).unwrap();
+    let mut lines = fs::read_to_string(&list).unwrap();
+    for media in [&bare, &twin] {
+        writeln!(lines, "{}", machine.env.path("mnt/cache/media").join(media).display()).unwrap();
+    }
+    fs::write(&list, lines).unwrap();
     let before = machine.disks();
 
     let run = import(&machine, &["--json"]).expect(3);
@@ -564,8 +589,10 @@ fn a_pair_that_is_in_doubt_is_left_alone_and_listed() {
     for media in [&both, &size, &gone, &link, &twice, &other, &changed] {
         assert_eq!(left.get(media).map(String::as_str), Some("conflict"), "{media} in {left:?}");
     }
-    assert_eq!(left.get(&bare).map(String::as_str), Some("not_ours"), "{left:?}");
-    assert!(!left.contains_key(&folder) && left.len() == 8, "{left:?}");
+    for media in [&bare, &twin] {
+        assert_eq!(left.get(media).map(String::as_str), Some("not_ours"), "{media} in {left:?}");
+    }
+    assert!(!left.contains_key(&folder) && left.len() == 9, "{left:?}");
     assert_eq!(run.json_of("summary")["cached"]["files"].as_u64(), Some(3));
     assert_eq!(machine.disks(), before);
     // Nothing of it is open: the next run finds the same, and nothing to settle.
@@ -574,13 +601,53 @@ fn a_pair_that_is_in_doubt_is_left_alone_and_listed() {
     assert_eq!(machine.disks(), before);
     machine.run(&["evict", "--all"]).expect(0);
     let after = machine.disks();
-    for media in [&both, &size, &gone, &link, &twice, &other, &folder, &changed, &bare] {
+    for media in [&both, &size, &gone, &link, &twice, &other, &folder, &changed, &bare, &twin] {
         let kept = format!("{media}.plexcached");
         for (before, after) in before.iter().zip(&after) {
             assert_eq!(before.entries.get(media), after.entries.get(media), "{media}");
             assert_eq!(before.entries.get(&kept), after.entries.get(&kept), "{kept}");
         }
     }
+}
+
+#[test]
+fn what_plexcache_d_keeps_without_a_backup_is_taken_over_as_moved() {
+    let (machine, _) = with_plexcache_d();
+    let media = "Movies/Alone/Alone.mkv";
+    let contents = fs::read(file_at(machine.env.cache(media), 5000)).unwrap();
+    set_mtime(&machine.env.cache(media), 1_600_000_000, 123_456_789);
+    let listed = |media: &str| format!("{}\n", machine.env.path("mnt/cache/media").join(media).display());
+    let list = machine.env.path("pcd/plexcache_cached_files.txt");
+    let lines = fs::read_to_string(&list).unwrap() + &listed(media) + &listed("Movies/Gone/Gone.mkv");
+    fs::write(&list, lines).unwrap();
+    let before = machine.disks();
+    let run = import(&machine, &["--json"]).expect(0);
+    let plan = run.json_of("plan");
+    let alone = plan["actions"].as_array().unwrap().iter().find(|action| action["path"] == media).unwrap();
+    assert_eq!((alone["placement"].as_str(), alone["size"].as_u64()), (Some("move"), Some(5000)));
+    assert_eq!(run.json_of("summary")["cached"]["files"].as_u64(), Some(4));
+    assert_eq!(machine.disks(), before, "nothing is touched");
+
+    // As if it had been killed while it read the file: nothing is known of it, and nothing was done.
+    let history = machine.env.path("state/history.jsonl");
+    let text = fs::read_to_string(&history).unwrap();
+    let is_intent = |line: &&str| line.contains("\"intent\"") && line.contains(media);
+    let end = text.lines().take_while(|line| !is_intent(line)).map(|line| line.len() + 1).sum::<usize>();
+    let end = end + text[end..].find('\n').unwrap() + 1;
+    fs::write(&history, &text[..end]).unwrap();
+    fs::remove_file(machine.env.path("state/index.json")).unwrap();
+    machine.run(&["init", "--adopt"]).expect(0);
+    assert_eq!(machine.disks(), before);
+
+    fs::write(&history, &text).unwrap();
+    fs::remove_file(machine.env.path("state/index.json")).unwrap();
+    machine.run(&["evict", "--all"]).expect(0);
+    assert!(!machine.env.cache(media).exists());
+    let disks = [machine.env.array(media), machine.env.path("disk2/media").join(media)];
+    let [back] = &disks.iter().filter(|path| path.exists()).collect::<Vec<_>>()[..] else { panic!("{disks:?}") };
+    assert_eq!(fs::read(back).unwrap(), contents);
+    let time = fs::metadata(back).unwrap().modified().unwrap();
+    assert_eq!(time, std::time::UNIX_EPOCH + Duration::new(1_600_000_000, 123_456_789));
 }
 
 #[test]

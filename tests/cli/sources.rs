@@ -4,8 +4,8 @@
 
 use serde_json::{Value, json};
 
-use crate::util::env::{Run, TestEnv, episode_path, movie_path};
-use crate::util::fake_plex::{Fault, Faults, Matcher, RatingKey};
+use crate::util::env::{Run, TestEnv, episode_path, file_at, movie_path};
+use crate::util::fake_plex::{Fault, Faults, Matcher, Media, RatingKey};
 
 const DAY: i64 = 86400;
 const AT_ONCE: &str = "[evict]\nwatched_after = \"0\"\nunwanted_after = \"0\"\n";
@@ -210,6 +210,77 @@ fn a_pinned_show_is_cached_from_its_first_episode_up_to_the_limit_and_gives_way_
 }
 
 #[test]
+fn what_a_pinned_glob_matches_is_cached_in_the_order_of_the_paths_up_to_the_limit_and_stays() {
+    let mut env = TestEnv::new();
+    for title in ["Coco", "Bolt", "Up"] {
+        env.film_at(&format!("Kids/{title}/{title}.mkv"), 5000);
+    }
+    let other = env.movie("A", 2000, 5000);
+    show(&env, "Lost");
+    let settings = env.settings.clone();
+    env.configure(&format!("max_size = \"18KiB\"\n{AT_ONCE}[select]\npin = [\"Kids/**\", \"TV/*/Specials/*\"]\n"));
+    let kids = ["Bolt", "Coco", "Up"].map(|title| format!("Kids/{title}/{title}.mkv"));
+    let run = env.dry_sync();
+    assert_eq!(ranked(&run), kids[..2], "{}", run.stdout);
+    assert_eq!(run.left(), [format!("no_room {}", kids[2])]);
+    assert_eq!(warnings(&run), ["Plex has no movie or episode whose path matches TV/*/Specials/* (select.pin)"]);
+    let reason = json!({"source": "pin", "detail": "Kids/**"});
+    is_cached_because(&env, &kids[0], &reason, "pinned: Kids/**");
+    assert_eq!(env.run(&["history", "1", "--json"]).expect(0).json_of("action")["reasons"], json!([reason]));
+    // It gives way to nothing, and once more there is nothing to do.
+    env.on_deck("owner", &other);
+    assert_eq!(env.run(&["sync", "--json"]).expect(0).planned(), Vec::<String>::new());
+    assert_eq!(env.cached(), kids[..2]);
+    // Without the pin they are like any other.
+    env.settings = settings + AT_ONCE;
+    env.sync();
+    assert_eq!(env.cached(), films(&["A"]));
+}
+
+#[test]
+fn a_pinned_glob_says_why_though_it_is_on_deck_too_and_the_library_cannot_be_listed() {
+    let mut env = TestEnv::new();
+    env.configure(&format!("{AT_ONCE}[select]\npin = [\"Movies/A*/*\"]\n"));
+    let keys = ["A", "B"].map(|title| env.movie(title, 2000, 1000));
+    for key in &keys {
+        env.on_deck("owner", key);
+    }
+    let listing = format!("/library/sections/{}/all", env.movies);
+    for fault in [Fault::Status(500), Fault::LostRows] {
+        env.plex.faults(|faults| faults.add(Matcher::exact_path(&listing), fault.clone()));
+        let run = env.run(&["sync", "--dry-run", "--json"]).expect(3);
+        assert_eq!(ranked(&run), films(&["A", "B"]), "the pin comes first");
+        let plan = run.json_of("plan");
+        let on_deck = json!({"source": "on_deck", "user": "owner"});
+        let pin = json!({"source": "pin", "detail": "Movies/A*/*"});
+        assert_eq!(plan["actions"][0]["reasons"], json!([on_deck, pin]));
+        assert_eq!(plan["actions"][1]["reasons"], json!([on_deck]));
+        assert_eq!(warnings(&run).iter().filter(|line| line.contains("matches")).count(), 0);
+        env.plex.faults(Faults::clear);
+    }
+}
+
+#[test]
+fn a_pinned_glob_speaks_of_the_media_paths_of_a_windows_server() {
+    let mut env = TestEnv::new();
+    env.configure("[select]\npin = [\"Kids/**\"]\n");
+    let root = env.path("").display().to_string();
+    let map = format!(
+        "[[map]]\nplex = 'D:\\Media'\narray = [\"{root}disk1/windows\"]\ncache = \"{root}cache/windows\"\n\
+         placement = \"copy\"\n"
+    );
+    env.settings.push_str(&map);
+    env.plex.edit(|library| "Windows".clone_into(&mut library.platform));
+    for folder in ["Kids", "Films"] {
+        file_at(env.path(format!("disk1/windows/{folder}/Up.mkv")), 1000);
+        let part = Media::file(&format!(r"d:\media\{folder}\Up.mkv"), 1000);
+        env.plex.edit(|library| library.add_movie(env.movies, folder, 2009, &[part]));
+    }
+    std::fs::create_dir_all(env.path("cache/windows")).unwrap();
+    assert_eq!(ranked(&env.dry_sync()), ["Kids/Up.mkv"]);
+}
+
+#[test]
 fn what_follows_what_plays_says_so_and_stays_when_it_has_become_the_next_on_deck() {
     let mut env = TestEnv::new();
     env.configure(&format!("{AT_ONCE}[select]\nnext_episodes = 2\n"));
@@ -273,7 +344,7 @@ fn a_name_that_plex_does_not_know_is_one_warning_and_no_failure() {
 #[test]
 fn a_list_that_could_not_be_read_evicts_nothing() {
     let mut env = TestEnv::new();
-    let keys = ["A", "B", "C", "D"].map(|title| env.movie(title, 2000, 1000));
+    let keys = ["A", "B", "C", "D", "E"].map(|title| env.movie(title, 2000, 1000));
     let (lost, ..) = show(&env, "Lost");
     let [playlist, collection, _] = env.plex.edit(|library| {
         library.item_mut(&keys[0]).added_at = library.now - DAY;
@@ -288,11 +359,11 @@ fn a_list_that_could_not_be_read_evicts_nothing() {
     });
     env.configure(&format!(
         "{AT_ONCE}[select]\nrecently_added = \"14d\"\nplaylists = [\"Tonight\"]\ncollections = [\"Noir\"]\n\
-         pin = [\"plex:{}\"]\n",
+         pin = [\"plex:{}\", \"Movies/E*/*\"]\n",
         keys[3]
     ));
     env.sync();
-    assert_eq!(env.cached().len(), 9);
+    assert_eq!(env.cached().len(), 10);
     let section = |what: &str| format!("/library/sections/{}/{what}", env.movies);
     for path in [
         section("all"),
@@ -315,5 +386,6 @@ fn a_list_that_could_not_be_read_evicts_nothing() {
         }
     });
     env.sync();
-    assert_eq!(env.cached(), episodes("Lost", &[(0, 1), (1, 1), (1, 2), (2, 1), (2, 2)]), "but an empty one does");
+    let stay = episodes("Lost", &[(0, 1), (1, 1), (1, 2), (2, 1), (2, 2)]);
+    assert_eq!(env.cached(), [films(&["E"]), stay].concat(), "but an empty one does, save what a glob pins");
 }

@@ -183,15 +183,16 @@ impl Display for Reasons<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut last: Option<(Source, bool)> = None;
         // The set is in the order of sources, and a source without a user comes before those with one.
-        for Reason { source, user } in self.0 {
-            let (is_same, has_user) = last.map_or((false, false), |(before, user)| (before == *source, user));
+        for reason in self.0 {
+            let (source, what) = (reason.source, reason.of_what());
+            let (is_same, has_what) = last.map_or((false, false), |(before, what)| (before == source, what));
             if !is_same {
                 write!(f, "{}{}", if last.is_some() { "; " } else { "" }, source.words())?;
             }
-            if let Some(user) = user {
-                write!(f, "{}{}", if is_same && has_user { ", " } else { ": " }, Text(user))?;
+            if let Some(what) = what {
+                write!(f, "{}{}", if is_same && has_what { ", " } else { ": " }, Text(what))?;
             }
-            last = Some((*source, user.is_some()));
+            last = Some((source, what.is_some()));
         }
         Ok(())
     }

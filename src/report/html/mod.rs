@@ -246,7 +246,7 @@ pub(in crate::report) mod tests {
             updated_at: None,
             reasons: reasons
                 .iter()
-                .map(|(source, user)| Reason { source: *source, user: user.map(str::to_owned) })
+                .map(|(source, user)| Reason { user: user.map(str::to_owned), ..Reason::of(*source) })
                 .collect(),
             evict_why: None,
             placement: Placement::Copy,
@@ -436,7 +436,7 @@ pub(in crate::report) mod tests {
         status.tiers[0].cache_root = HOSTILE.into();
         status.live = Some(crate::report::ServerLine { version: HOSTILE.to_owned(), users: 1, playing: Some(1) });
         status.last_run.as_mut().unwrap().command = HOSTILE.to_owned();
-        let user = Reason { source: Source::OnDeck, user: Some(HOSTILE.to_owned()) };
+        let user = Reason::of_user(Source::OnDeck, HOSTILE);
         status.files[0].cached.action.title = HOSTILE.to_owned();
         status.files[0].cached.action.reasons.insert(user);
         status.files[4].cached.action.unit = MediaPath::parse("a/<script>\"'&").unwrap();

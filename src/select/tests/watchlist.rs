@@ -19,7 +19,12 @@ fn entry(kind: ListedKind, id: &str) -> Listed {
 
 fn list(source: Source, user: Option<&str>, entries: &[Listed]) -> List {
     let user = user.map(str::to_owned);
-    List { reason: Reason { source, user: user.clone() }, viewer: user, entries: entries.to_vec(), complete: true }
+    List {
+        reason: Reason { user: user.clone(), ..Reason::of(source) },
+        viewer: user,
+        entries: entries.to_vec(),
+        complete: true,
+    }
 }
 
 /// Films `Dune` and `Heat` and the show `Lost` of two seasons of four episodes.
@@ -119,6 +124,50 @@ fn what_the_libraries_hold_and_cannot_be_read_is_no_proof_of_absence() {
     world.plex.catalog.insert("1".to_owned(), Read::Complete(vec![film("Dune")]));
     world.plex.items.insert("anna".to_owned(), broken());
     assert_eq!(titles(&world.run(&memory).0), ["Dune"]);
+}
+
+/// Each way in which a library may be missing although it is there.
+#[test]
+fn a_library_that_is_not_shown_is_no_proof_that_its_films_and_shows_are_gone() {
+    type Break = fn(&mut World);
+    let breaks: [(&str, Break); 4] = [
+        ("the viewer's own list fails", |world| {
+            let read = Read::Failed(PlexError::Status { endpoint: "/x".to_owned(), status: 500 });
+            world.plex.libraries.insert("anna".to_owned(), read);
+        }),
+        ("the viewer's own list came in part", |world| {
+            let problems = vec!["a row has no key".to_owned()];
+            let read = Read::Incomplete { value: vec![library("1", LibraryKind::Movie)], problems };
+            world.plex.libraries.insert("anna".to_owned(), read);
+        }),
+        ("the owner's list came in part", |world| {
+            let problems = vec!["a row has no key".to_owned()];
+            let read = Read::Incomplete { value: vec![library("1", LibraryKind::Movie)], problems };
+            world.plex.libraries.insert("owner".to_owned(), read);
+        }),
+        ("a configured library is not there", |world| {
+            for user in ["owner", "anna", "ben"] {
+                let read = Read::Complete(vec![library("1", LibraryKind::Movie)]);
+                world.plex.libraries.insert(user.to_owned(), read);
+            }
+        }),
+    ];
+    for (name, broken) in breaks {
+        let mut world = stocked();
+        world.select.watchlist_episodes = 1;
+        world.select.libraries = vec!["Library 1".to_owned(), "Library 2".to_owned()];
+        let entries = [entry(ListedKind::Show, "Lost"), entry(ListedKind::Movie, "Dune")];
+        let stranger = List { viewer: None, ..list(Source::FriendWatchlist, Some("carl"), &entries) };
+        world.lists.lists = vec![list(Source::Watchlist, Some("anna"), &entries), stranger];
+        let (before, memory) = world.run(&Memory::default());
+        assert_eq!(titles(&before), ["Lost-1-1", "Dune"], "{name}");
+        broken(&mut world);
+        let (after, _) = world.run(&memory);
+        assert_eq!(titles(&after), titles(&before), "{name}");
+        let reason = Reason::of_user(Source::Watchlist, "anna");
+        assert!(after.incomplete.contains(&reason), "{name}: {:?}", after.incomplete);
+        assert!(!after.problems.is_empty(), "{name}");
+    }
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub enum Fault {
     LoginPage,
     /// 200 and nothing.
     EmptyBody,
+    /// 200 and this, of whatever kind.
+    Says(&'static str),
     /// 302 to the same path and query below this base URL.
     Redirect(String),
     /// XML although JSON was asked for.
@@ -205,6 +207,7 @@ pub(super) fn instead_of_answer(faults: &[Fault], request: &Request) -> Option<R
             "text/html; charset=utf-8",
             b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><form></form></body></html>".to_vec(),
         )),
+        Fault::Says(body) => Some(Reply::new(200, "application/octet-stream", body.as_bytes().to_vec())),
         Fault::EmptyBody => Some(Reply::new(200, "text/html", Vec::new())),
         Fault::Redirect(base) => {
             let mut reply = Reply::new(302, "text/html", Vec::new());

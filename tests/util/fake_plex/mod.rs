@@ -146,7 +146,6 @@ impl State {
             Answer::List(listing) => routes::page_and_render(&library, user, &listing, request, faults),
             Answer::Done => Reply::new(200, "text/html", Vec::new()),
             Answer::Status(status) => Reply::error(status, &request.path),
-            Answer::Account(reply) => reply,
         }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::faults::Fault;
 use super::http::{Reply, Request};
-use super::model::{Kind, Library};
+use super::model::{Kind, Library, Pin};
 use super::render::{self, Element, Value as Shown};
 
 /// The most rows of a page of a watchlist, and how many there are unless asked.
@@ -171,6 +171,9 @@ pub(super) fn answer(library: &mut Library, account: Option<&str>, request: &Req
     if let ["rss", name] = parts[..] {
         return feed(library, name, request);
     }
+    if let ["plex.tv", "api", "v2", "pins", ref rest @ ..] = parts[..] {
+        return pin(library, rest, request);
+    }
     let Some(account) = account else {
         return match parts.first() {
             Some(&"discover" | &"metadata") => xml_error(401, "Unauthorized"),
@@ -270,6 +273,26 @@ fn shared_servers(library: &Library, account: &str, request: &Request) -> Reply 
     // An invitation that nobody has taken yet.
     root.push(Element::row("SharedServer").with("id", 99).with("email", "somebody@example.org"));
     Reply::new(200, "application/xml; charset=utf-8", render::xml(&root).into_bytes())
+}
+
+/// The PIN of plex.tv, which has one at a time here. It needs a client to say who it is.
+fn pin(library: &mut Library, rest: &[&str], request: &Request) -> Reply {
+    let say = |status, body: String| Reply::new(status, "application/json; charset=utf-8", body.into_bytes());
+    let pin =
+        |token: &str| format!(r#"{{"id":4711,"code":"AB3D","expiresIn":900,"trusted":false,"authToken":{token}}}"#);
+    if request.plex_value("X-Plex-Client-Identifier").is_none() {
+        return say(400, r#"{"errors":[{"code":1000,"message":"X-Plex-Client-Identifier is missing"}]}"#.to_owned());
+    }
+    match (request.method.as_str(), rest, &mut library.pin) {
+        ("POST", [], _) => say(201, pin("null")),
+        ("GET", ["4711"], Pin::Waiting) => say(200, pin("null")),
+        ("GET", ["4711"], Pin::Linked { looks: looks @ 1.., .. }) => {
+            *looks -= 1;
+            say(200, pin("null"))
+        }
+        ("GET", ["4711"], Pin::Linked { token, .. }) => say(200, pin(&format!("\"{token}\""))),
+        _ => say(404, r#"{"errors":[{"code":1020,"message":"Code not found or expired","status":404}]}"#.to_owned()),
+    }
 }
 
 fn row(wish: &Wish) -> Element {

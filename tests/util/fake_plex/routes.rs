@@ -7,7 +7,7 @@
 use super::faults::Fault;
 use super::filter;
 use super::http::{Reply, Request};
-use super::model::{GroupOf, Item, Kind, Library, Pin, Refresh, Section, SectionId, SectionKind};
+use super::model::{GroupOf, Item, Kind, Library, Refresh, Section, SectionId, SectionKind};
 use super::render::{self, Element, Value};
 use super::view::{self, Context, Detail};
 
@@ -18,8 +18,6 @@ pub(super) enum Answer {
     Done,
     /// Plex's error page.
     Status(u16),
-    /// What plex.tv answers.
-    Account(Reply),
 }
 
 /// A container whose rows are not written yet.
@@ -78,9 +76,6 @@ pub(super) fn answer(library: &mut Library, user: Option<usize>, request: &Reque
     if parts == ["identity"] {
         return Answer::List(identity(library));
     }
-    if let ["api", "v2", "pins", ref rest @ ..] = parts[..] {
-        return Answer::Account(pin(library, rest, request));
-    }
     let Some(user) = user else { return Answer::Status(401) };
     let reading = matches!(request.method.as_str(), "GET" | "HEAD");
     if let ["library", "sections", section, "refresh"] = parts[..] {
@@ -112,26 +107,6 @@ pub(super) fn answer(library: &mut Library, user: Option<usize>, request: &Reque
         _ if parts.last() == Some(&"all") && request.arg("limit") == Some("0") => Answer::Status(500),
         Some(listing) => Answer::List(listing),
         None => Answer::Status(404),
-    }
-}
-
-/// The PIN of plex.tv, which has one at a time here. It needs a client to say who it is.
-fn pin(library: &mut Library, rest: &[&str], request: &Request) -> Reply {
-    let say = |status, body: String| Reply::new(status, "application/json; charset=utf-8", body.into_bytes());
-    let pin =
-        |token: &str| format!(r#"{{"id":4711,"code":"AB3D","expiresIn":900,"trusted":false,"authToken":{token}}}"#);
-    if request.plex_value("X-Plex-Client-Identifier").is_none() {
-        return say(400, r#"{"errors":[{"code":1000,"message":"X-Plex-Client-Identifier is missing"}]}"#.to_owned());
-    }
-    match (request.method.as_str(), rest, &mut library.pin) {
-        ("POST", [], _) => say(201, pin("null")),
-        ("GET", ["4711"], Pin::Waiting) => say(200, pin("null")),
-        ("GET", ["4711"], Pin::Linked { looks: looks @ 1.., .. }) => {
-            *looks -= 1;
-            say(200, pin("null"))
-        }
-        ("GET", ["4711"], Pin::Linked { token, .. }) => say(200, pin(&format!("\"{token}\""))),
-        _ => say(404, r#"{"errors":[{"code":1020,"message":"Code not found or expired","status":404}]}"#.to_owned()),
     }
 }
 
