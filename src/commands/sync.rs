@@ -64,7 +64,7 @@ fn plan(
     let now = Timestamp::now();
     let config = session.config;
     let server = Server::connect(session)?;
-    let memory = Memory::load(&session.state);
+    let memory = memory_of(session, &server)?;
     let cached_units = cached_units(changes);
     let (maps, map_names) = path_map(config)?;
     let is_dry_run = changes.is_dry_run();
@@ -159,6 +159,20 @@ fn plan(
         changes.prove(Proof::new(server.plex, maps, map_names));
     }
     Ok((plan, context))
+}
+
+/// What was learnt of this server's answers. Another one may not have what is wanted, and would release it.
+fn memory_of(session: &Session<'_>, server: &Server) -> anyhow::Result<Memory> {
+    let mut memory = Memory::load(&session.state);
+    if memory.belongs_to(&server.machine_id) {
+        return Ok(memory);
+    }
+    if session.options.yes {
+        return Ok(Memory::anew(&server.machine_id));
+    }
+    let message = format!("{} is another Plex server than the one of the last runs", session.config.plex.url);
+    let hint = "mend plex.url; if the server was set up anew, run once with --yes";
+    Err(Failure::new(Exit::Refused, message, Some(hint)).into())
 }
 
 /// The second by which plex.tv is paced.

@@ -247,7 +247,8 @@ impl Household {
         let stored: Vec<(String, Stored)> = self.keys.tokens().users.clone().into_iter().collect();
         let mut stored: Vec<(String, Stored)> = stored
             .into_iter()
-            .filter(|(_, user)| !user.outsider && !user.name.is_empty() && ask.config.users.includes(&user.name))
+            .filter(|(_, user)| !user.name.is_empty() && ask.config.users.includes(&user.name))
+            .filter(|(_, user)| !user.outsider || ask.known.contains(&user.name))
             .collect();
         stored.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
         let mut seen: BTreeSet<String> = self.members.iter().map(|member| member.user.name.clone()).collect();
@@ -290,7 +291,14 @@ impl Household {
             None if !is_whole => (TokenState::Missing("plex.tv could not be asked".to_owned()), Secret::new("")),
             None if user.home && ask.may_ask => match self.keys.make_server_token(id) {
                 Ok(token) => (TokenState::Given, token),
-                Err(NoToken::Outsider) => return,
+                Err(NoToken::Outsider) if !ask.known.contains(&user.name) => return,
+                Err(why @ NoToken::Outsider) => {
+                    let hint = format!("share it again, or add \"{}\" to users.exclude", user.name);
+                    let text = self.no_token(&user.name, "the server", why);
+                    self.outages
+                        .tell(format!("{}: {text} any more; what was wanted before stays wanted", user.name), hint);
+                    (TokenState::Missing(text), Secret::new(""))
+                }
                 Err(why) => (TokenState::Missing(self.no_token(&user.name, "the server", why)), Secret::new("")),
             },
             None => {

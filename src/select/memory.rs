@@ -25,6 +25,8 @@ const FORMAT: u32 = 1;
 /// What the runs so far have learnt of wishes and of what was watched.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Memory {
+    /// The machine id of the server whose answers these are; empty when it is not known.
+    server: String,
     /// One for each source and user that was asked in the last run, whether it answered or not.
     answers: BTreeMap<Reason, Answer>,
     /// Who counted in the last run.
@@ -82,6 +84,8 @@ struct Watched {
 #[derive(Serialize, Deserialize)]
 struct Saved {
     format: u32,
+    #[serde(default)]
+    server: String,
     answers: Vec<(Reason, Answer)>,
     viewers: BTreeSet<String>,
     units: Vec<(FileKey, Known)>,
@@ -98,7 +102,21 @@ impl Memory {
             // A want without files names no unit.
             answer.wants.retain(|want| !want.parts.is_empty());
         }
-        Self { answers, viewers: saved.viewers, units: saved.units.into_iter().collect() }
+        Self { server: saved.server, answers, viewers: saved.viewers, units: saved.units.into_iter().collect() }
+    }
+
+    /// Takes it for what the server `machine_id` has said, and says whether it can be: what another one
+    /// does not want, and perhaps does not have, tells nothing of what was wanted before.
+    pub fn belongs_to(&mut self, machine_id: &str) -> bool {
+        if self.server.is_empty() {
+            machine_id.clone_into(&mut self.server);
+        }
+        self.server == machine_id
+    }
+
+    /// Nothing is known yet of what the server `machine_id` says.
+    pub fn anew(machine_id: &str) -> Self {
+        Self { server: machine_id.to_owned(), ..Self::default() }
     }
 
     /// Replaces the file.
@@ -108,6 +126,7 @@ impl Memory {
     pub fn save(&self, state: &StateDir) -> io::Result<()> {
         let saved = Saved {
             format: FORMAT,
+            server: self.server.clone(),
             answers: self.answers.clone().into_iter().collect(),
             viewers: self.viewers.clone(),
             units: self.units.clone().into_iter().collect(),
@@ -169,6 +188,7 @@ impl Memory {
     #[must_use]
     pub fn after(&self, gathered: &Gathered, cached: &[CachedUnit], now: Timestamp) -> Self {
         let mut next = Self {
+            server: self.server.clone(),
             answers: gathered.answers.clone(),
             viewers: gathered.viewers.clone(),
             // What is neither wanted nor cached is forgotten here.

@@ -317,6 +317,24 @@ fn a_home_user_whose_token_is_not_among_the_shares_gets_one_by_switching() {
 }
 
 #[test]
+fn a_home_user_whom_plex_tv_lists_no_server_for_keeps_what_was_wanted_and_is_named() {
+    let env = house();
+    env.plex.edit(|library| library.withhold_token("anna", true));
+    env.sync();
+    env.plex.edit(|library| library.make_outsider("anna", true));
+    fs::remove_file(env.path("state/tokens.json")).unwrap();
+    for _ in 0..2 {
+        let run = env.run(&["sync", "--json"]).expect(3);
+        let said = warnings(&run);
+        assert!(said.len() == 1 && said[0].contains("anna") && said[0].contains("users.exclude"), "{said:?}");
+        assert_eq!(env.cached(), films());
+    }
+    env.plex.edit(|library| library.make_outsider("anna", false));
+    env.sync();
+    assert_eq!(env.cached(), films());
+}
+
+#[test]
 fn a_token_is_renewed_when_the_server_rejects_it_and_at_no_other_time() {
     for withheld in [false, true] {
         let env = house();

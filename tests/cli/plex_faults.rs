@@ -352,6 +352,21 @@ fn another_server_than_the_configured_one_is_refused() {
     assert!(house.env.cached().is_empty());
 }
 
+/// One that was set up anew, or another one at the address: it wants nothing of what is cached.
+#[test]
+fn another_server_than_that_of_the_last_runs_releases_nothing_until_somebody_says_so() {
+    let house = House::new();
+    house.empty_decks();
+    house.env.plex.edit(|library| library.machine_id = "0123456789abcdef0123456789abcdef01234567".to_owned());
+    for args in [&["sync", "--json"][..], &["evict", "--json"], &["sync", "--dry-run", "--json"]] {
+        let error = house.env.run(args).expect(4).json_of("error");
+        assert!(error["message"].as_str().unwrap().contains("another Plex server"), "{error}");
+        assert_eq!(house.env.cached(), house.all);
+    }
+    house.env.run(&["sync", "--yes"]).expect(0);
+    house.env.run(&["sync"]).expect(0);
+}
+
 /// A stranger at the address of the server must not learn the token.
 #[test]
 fn another_server_than_the_configured_one_is_never_shown_the_token() {

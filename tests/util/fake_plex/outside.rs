@@ -49,6 +49,8 @@ struct Membership {
     pin: Option<String>,
     /// plex.tv does not tell the owner this user's token.
     withheld: bool,
+    /// plex.tv does not list this server for the user.
+    outsider: bool,
 }
 
 /// All that plex.tv knows.
@@ -75,14 +77,14 @@ impl Library {
 
     /// Makes a user of the server a member of the home.
     pub fn join_home(&mut self, name: &str, pin: Option<&str>) {
-        let membership = Membership { home: true, pin: pin.map(str::to_owned), withheld: false };
+        let membership = Membership { home: true, pin: pin.map(str::to_owned), withheld: false, outsider: false };
         self.outside.members.insert(name.to_owned(), membership);
     }
 
     /// Adds a friend with whom the server is shared.
     pub fn add_friend(&mut self, name: &str, token: &str) {
         self.add_user(name, token);
-        let membership = Membership { home: false, pin: None, withheld: false };
+        let membership = Membership { home: false, pin: None, withheld: false, outsider: false };
         self.outside.members.insert(name.to_owned(), membership);
         self.add_stranger(name);
     }
@@ -95,6 +97,11 @@ impl Library {
     /// Whether plex.tv tells the owner this user's token of the server.
     pub fn withhold_token(&mut self, name: &str, withheld: bool) {
         self.outside.members.get_mut(name).expect("only a member's token can be withheld").withheld = withheld;
+    }
+
+    /// Whether plex.tv lists this server for the member.
+    pub fn make_outsider(&mut self, name: &str, outsider: bool) {
+        self.outside.members.get_mut(name).expect("only a member can be an outsider").outsider = outsider;
     }
 
     /// Somebody is no member and no friend any more.
@@ -246,6 +253,9 @@ fn resources(library: &Library, account: &str) -> Reply {
     });
     let player = json!({ "name": "TV", "product": "Plex for TV", "provides": "player", "clientIdentifier": "tv",
         "accessToken": null });
+    if library.outside.members.get(account).is_some_and(|member| member.outsider) {
+        return reply_json(200, &json!([player]));
+    }
     reply_json(200, &json!([player, server]))
 }
 
