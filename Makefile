@@ -19,7 +19,7 @@ examples = $(wildcard examples/config.toml examples/crontab examples/unraid-user
 # Where each page goes: man/plexcache.toml.5 -> man5/plexcache.toml.5
 page_to  = man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 
-.PHONY: help check build static test-fs test-faults test-mutants fuzz fuzz-short demo docs install uninstall
+.PHONY: help check build static bench test-fs test-faults test-mutants fuzz fuzz-short demo docs install uninstall
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,11 @@ test-faults: ## tests that kill and fail at every changing call, none left out (
 
 test-mutants: ## breaks the product on purpose, one rule at a time, and sees whether a test notices
 	tests/mutants/run
+
+# BENCH: --quick, and the parts to run (big paced pages small noop units history start); BENCH_SIZE=2GiB and
+# BENCH_ROUNDS=3 change the work, BENCH_DIR says where the files go.
+bench: ## plexcache beside rsync, rclone, cp, xcp and Python, on this machine: make bench BENCH="--quick big"
+	cargo bench --locked --bench bench -- $(BENCH)
 
 # Coverage for libFuzzer on the stable toolchain; needs a C++ compiler. What is found stays in fuzz/artifacts.
 fuzzers    = plex_answer plex_tv config history paths

@@ -5,7 +5,9 @@
 //! NUL, so joined to a root it never leads out of it. Prefixes are compared by whole components and
 //! the longest wins. Pure: no file is looked at here.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
@@ -34,10 +36,45 @@ impl fmt::Display for PlexPath {
     }
 }
 
-/// A path below the roots of a map: relative, UTF-8, without `.`, `..` or empty components.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// A path below the roots of a map: relative, UTF-8, without `.`, `..` or empty components. Ordered by its
+/// components, so that what is in a folder stays together.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct MediaPath(Utf8PathBuf);
+
+// One path has one text, so the text is all there is to compare; a path type would take it apart each time.
+impl PartialEq for MediaPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for MediaPath {}
+
+impl Hash for MediaPath {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl Ord for MediaPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (a, b) = (self.as_str().as_bytes(), other.as_str().as_bytes());
+        match a.iter().zip(b).find(|(a, b)| a != b) {
+            // The end of a component is before everything that could follow within it.
+            Some((b'/', _)) => Ordering::Less,
+            Some((_, b'/')) => Ordering::Greater,
+            Some((a, b)) => a.cmp(b),
+            None => a.len().cmp(&b.len()),
+        }
+    }
+}
+
+impl PartialOrd for MediaPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl MediaPath {
     /// Checks `text` and takes it as a path below a root.
@@ -284,6 +321,16 @@ mod tests {
     fn resolve(folders: &[&str], path: &str) -> Result<(usize, String), Unmapped> {
         let map = PathMap::new(folders.iter().copied()).unwrap();
         map.resolve(&PlexPath::new(path)).map(|(index, media)| (index, media.as_str().to_owned()))
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn media_paths_are_ordered_as_their_components_are(a in "[a-c /\\-.]{1,6}", b in "[a-c /\\-.]{1,6}") {
+            if let (Ok(one), Ok(other)) = (MediaPath::parse(&a), MediaPath::parse(&b)) {
+                proptest::prop_assert_eq!(one.cmp(&other), one.0.cmp(&other.0), "{} {}", a, b);
+                proptest::prop_assert_eq!(one == other, one.0 == other.0);
+            }
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::exit::Exit;
 use crate::paths::MediaPath;
 use crate::plan::{Action, Kind, Plan, Skip, Why};
 use crate::report::PlanContext;
-use crate::select::FileKey;
+use crate::select::{FileKey, Reasons};
 use crate::tier::{self, Fingerprint, MapTiers, Root};
 use crate::transfer::KEPT;
 
@@ -233,7 +233,7 @@ fn adoption(map: &MapTiers, root: &Root, path: &MediaPath) -> Action {
         rating_key: None,
         media_id: None,
         updated_at: None,
-        reasons: BTreeSet::new(),
+        reasons: Reasons::default(),
         evict_why: None,
         placement: Placement::Hide,
         array_root: root.path.clone(),
@@ -288,6 +288,6 @@ fn doubt(map: &MapTiers, root: &Root, path: &MediaPath, size: u64, why: Why, det
         size,
         why,
         detail,
-        reasons: BTreeSet::new(),
+        reasons: Reasons::default(),
     }
 }

@@ -18,7 +18,7 @@ use crate::plex::{Identity, MediaServer, PlexError, PlexServer, ServerOptions};
 use crate::report::{PlanContext, ServerLine};
 use crate::secret::Secret;
 use crate::select::{
-    CachedUnit, Catalog, FileKey, Gathered, Memory, Pinned, Playing, Request, SelectError, Source, gather,
+    CachedUnit, Catalog, FileKey, Gathered, Memory, Pinned, Playing, Reasons, Request, SelectError, Source, gather,
 };
 use crate::state::StateDir;
 
@@ -296,7 +296,7 @@ pub(super) fn units_of(index: &crate::history::Index) -> Vec<CachedUnit> {
         let entry = units.entry(unit.clone()).or_insert_with(|| CachedUnit {
             unit,
             rating_key: action.rating_key.clone(),
-            reasons: BTreeSet::new(),
+            reasons: Reasons::default(),
         });
         entry.reasons.extend(action.reasons.iter().cloned());
     }
@@ -325,7 +325,7 @@ fn unmapped(gathered: &Gathered) -> Vec<Skip> {
         size: 0,
         why,
         detail,
-        reasons: BTreeSet::new(),
+        reasons: Reasons::default(),
     };
     let unmapped =
         gathered.unmapped.iter().map(|file| skip(&file.path, &file.title, Why::Unmapped, file.why.to_string()));

@@ -4,6 +4,7 @@
 //! not of this history. Applying a record is total: whatever a damaged or foreign history says, the
 //! index follows without panicking, and nothing that it says is believed without a look at the disk.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8PathBuf;
@@ -157,51 +158,52 @@ impl Index {
     }
 }
 
-/// How an index is saved: JSON has no maps by structures.
+/// How an index is saved: JSON has no maps by structures. What is written is lent.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Saved {
+pub(super) struct Saved<'a> {
     format: u32,
     mark: Mark,
-    cached: Vec<Cached>,
-    open: Vec<(u64, u32, OpenAction)>,
-    holds: Vec<(FileKey, Hold)>,
-    roots: Vec<KnownRoot>,
-    made: Vec<(Utf8PathBuf, MediaPath)>,
+    cached: Vec<Cow<'a, Cached>>,
+    open: Vec<(u64, u32, Cow<'a, OpenAction>)>,
+    holds: Vec<(Cow<'a, FileKey>, Hold)>,
+    roots: Vec<Cow<'a, KnownRoot>>,
+    made: Vec<Cow<'a, (Utf8PathBuf, MediaPath)>>,
     next_run: u64,
-    last_run: Option<LastRun>,
-    totals: Totals,
+    last_run: Option<Cow<'a, LastRun>>,
+    totals: Cow<'a, Totals>,
 }
 
-impl From<&Index> for Saved {
-    fn from(index: &Index) -> Self {
+impl<'a> From<&'a Index> for Saved<'a> {
+    fn from(index: &'a Index) -> Self {
         Self {
             format: FORMAT,
             mark: index.mark,
-            cached: index.cached.values().cloned().collect(),
-            open: index.open.iter().map(|((run, seq), open)| (*run, *seq, open.clone())).collect(),
-            holds: index.holds.iter().map(|(key, hold)| (key.clone(), *hold)).collect(),
-            roots: index.roots.values().cloned().collect(),
-            made: index.made.iter().cloned().collect(),
+            cached: index.cached.values().map(Cow::Borrowed).collect(),
+            open: index.open.iter().map(|((run, seq), open)| (*run, *seq, Cow::Borrowed(open))).collect(),
+            holds: index.holds.iter().map(|(key, hold)| (Cow::Borrowed(key), *hold)).collect(),
+            roots: index.roots.values().map(Cow::Borrowed).collect(),
+            made: index.made.iter().map(Cow::Borrowed).collect(),
             next_run: index.next_run,
-            last_run: index.last_run.clone(),
-            totals: index.totals.clone(),
+            last_run: index.last_run.as_ref().map(Cow::Borrowed),
+            totals: Cow::Borrowed(&index.totals),
         }
     }
 }
 
-impl Saved {
+impl Saved<'_> {
     /// The index, when it was saved by a release that means the same by it.
     pub(super) fn restore(self) -> Option<Index> {
+        let cached = |cached: Cow<'_, Cached>| (cached.action.key(), cached.into_owned());
         (self.format == FORMAT).then(|| Index {
             mark: self.mark,
-            cached: self.cached.into_iter().map(|cached| (cached.action.key(), cached)).collect(),
-            open: self.open.into_iter().map(|(run, seq, open)| ((run, seq), open)).collect(),
-            holds: self.holds.into_iter().collect(),
-            roots: self.roots.into_iter().map(|root| (root.path.clone(), root)).collect(),
-            made: self.made.into_iter().collect(),
+            cached: self.cached.into_iter().map(cached).collect(),
+            open: self.open.into_iter().map(|(run, seq, open)| ((run, seq), open.into_owned())).collect(),
+            holds: self.holds.into_iter().map(|(key, hold)| (key.into_owned(), hold)).collect(),
+            roots: self.roots.into_iter().map(|root| (root.path.clone(), root.into_owned())).collect(),
+            made: self.made.into_iter().map(Cow::into_owned).collect(),
             next_run: self.next_run,
-            last_run: self.last_run,
-            totals: self.totals,
+            last_run: self.last_run.map(Cow::into_owned),
+            totals: self.totals.into_owned(),
         })
     }
 }

@@ -31,7 +31,7 @@ use crate::checksum::Checksum;
 use crate::config::Placement;
 use crate::paths::MediaPath;
 pub use crate::select::{EvictWhy, Release};
-use crate::select::{FileKey, Reason, Want};
+use crate::select::{FileKey, Reasons, Want};
 use crate::tier::Fingerprint;
 
 /// Whether a file goes to the cache or leaves it.
@@ -60,7 +60,7 @@ pub struct Action {
     pub updated_at: Option<i64>,
     /// Why it is wanted; for an eviction, why it was.
     #[serde(default)]
-    pub reasons: BTreeSet<Reason>,
+    pub reasons: Reasons,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evict_why: Option<EvictWhy>,
     pub placement: Placement,
@@ -151,7 +151,7 @@ pub struct Skip {
     pub why: Why,
     /// One line for people: `short by 3.1 GiB`, `open in pid 4711 (ffmpeg)`.
     pub detail: String,
-    pub reasons: BTreeSet<Reason>,
+    pub reasons: Reasons,
 }
 
 impl Skip {

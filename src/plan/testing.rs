@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::SignedDuration;
 
 use super::*;
-use crate::select::{Class, Rank, Source};
+use crate::select::{Class, Rank, Reason, Source};
 
 pub(super) const GIB: u64 = 1 << 30;
 pub(super) const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
@@ -64,7 +64,7 @@ impl World {
             updated_at: None,
             show,
             rank: Rank { class: Class::OnDeck, step, recency: std::cmp::Reverse(0) },
-            reasons: BTreeSet::from([Reason::of(Source::OnDeck)]),
+            reasons: Reasons::from([Reason::of(Source::OnDeck)]),
         };
         self.candidates.push(Candidate { want, files: vec![on_array(name, gib * GIB)], blocked: None });
         self.candidates.last_mut().unwrap()
@@ -81,7 +81,7 @@ impl World {
             rating_key: None,
             media_id: None,
             updated_at: None,
-            reasons: BTreeSet::new(),
+            reasons: Reasons::default(),
             evict_why: None,
             placement: Placement::Copy,
             array_root: "/array".into(),

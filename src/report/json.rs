@@ -5,7 +5,6 @@
 //! has no leading slash, times are RFC 3339 in UTC, sizes are bytes. The lines are made from views of
 //! their own, so that the program's structures may change without the promise. Errors are lines too.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -18,7 +17,7 @@ use crate::config::Placement;
 use crate::history::record::{Count, Ended, Outcome, RunFinished};
 use crate::history::{LastRun, Run, RunAction};
 use crate::plan::{Action, CopyState, EvictWhy, Kind, Plan, Skip, Why};
-use crate::select::Reason;
+use crate::select::Reasons;
 use crate::transfer::Settled;
 
 /// The version of the lines.
@@ -244,7 +243,7 @@ struct ActionView<'a> {
     cache_path: Utf8PathBuf,
     size: u64,
     title: &'a str,
-    reasons: &'a BTreeSet<Reason>,
+    reasons: &'a Reasons,
     evict_why: Option<EvictWhy>,
     placement: Placement,
     rating_key: Option<&'a str>,
@@ -272,7 +271,7 @@ struct SkipView<'a> {
     cache_path: Option<&'a Utf8Path>,
     size: u64,
     title: &'a str,
-    reasons: &'a BTreeSet<Reason>,
+    reasons: &'a Reasons,
     why: Why,
     detail: &'a str,
 }
@@ -298,7 +297,7 @@ struct FileView<'a> {
     title: &'a str,
     cached_at: Timestamp,
     run: u64,
-    reasons: &'a BTreeSet<Reason>,
+    reasons: &'a Reasons,
     state: Option<&'static str>,
     wanted: bool,
     pinned: bool,

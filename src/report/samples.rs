@@ -1,6 +1,5 @@
 //! Messages for the tests of the reporters.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,7 +11,7 @@ use crate::history::record::{Count, Ended, Outcome, RunFinished, RunOutcome, Run
 use crate::history::{Run, RunAction};
 use crate::paths::MediaPath;
 use crate::plan::{Action, Cached, CopyState, EvictWhy, Kind, Plan, Release, Skip, Why};
-use crate::select::{Reason, Source};
+use crate::select::{Reason, Reasons, Source};
 
 pub(super) const GIB: u64 = 1 << 30;
 
@@ -20,7 +19,7 @@ pub(super) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-pub(super) fn why(source: Source, users: &[&str]) -> BTreeSet<Reason> {
+pub(super) fn why(source: Source, users: &[&str]) -> Reasons {
     users.iter().map(|user| Reason::of_user(source, *user)).collect()
 }
 
@@ -65,7 +64,7 @@ pub(super) fn skip(title: &str, path: &str, size: u64, why: Why, detail: &str) -
         size,
         why,
         detail: detail.to_owned(),
-        reasons: BTreeSet::new(),
+        reasons: Reasons::default(),
     }
 }
 

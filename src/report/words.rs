@@ -3,14 +3,14 @@
 //! Pure. Nothing foreign (titles, paths, names, errors) may be shown without having gone through
 //! [`visible`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::FileStatus;
 use crate::plan::{EvictWhy, Why};
-use crate::select::{Reason, Source};
+use crate::select::{Reasons, Source};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -80,7 +80,7 @@ pub(super) fn count(number: u64, what: &str) -> String {
 }
 
 /// Reasons by source, each with its users or globs: `on deck: anna, ben; pinned: **/Kids/**`.
-pub(super) fn reasons(reasons: &BTreeSet<Reason>) -> String {
+pub(super) fn reasons(reasons: &Reasons) -> String {
     let mut by_source: BTreeMap<Source, Vec<String>> = BTreeMap::new();
     for reason in reasons {
         by_source.entry(reason.source).or_default().extend(reason.of_what().map(visible));

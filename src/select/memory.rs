@@ -13,7 +13,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::want::{EvictWhy, FileKey, Reason, Release, Want};
+use super::few::Few;
+use super::want::{EvictWhy, FileKey, Reason, Reasons, Release, Want};
 use super::{CachedUnit, Gathered, Seen, join};
 use crate::config::Evict;
 use crate::state::StateDir;
@@ -48,18 +49,18 @@ pub(super) struct Answer {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Known {
     /// Everything it was wanted for since it was cached or first wanted.
-    reasons: BTreeSet<Reason>,
+    reasons: Reasons,
     wanted: bool,
     /// Since when it has been `wanted`, or not, without a break; `None` as long as nobody could say.
     since: Option<Timestamp>,
-    viewings: BTreeMap<String, Viewing>,
+    viewings: Few<Viewing>,
 }
 
 /// What one user, who wanted the unit, has seen of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Viewing {
     /// The items for which the user wanted it last, and the ones watched.
-    items: BTreeMap<String, Option<Watched>>,
+    items: Few<Option<Watched>>,
     /// The last run could read the watch state of all of them.
     known: bool,
 }
@@ -67,7 +68,7 @@ struct Viewing {
 impl Viewing {
     /// When the last of the items was watched; `None` unless all of them were.
     fn watched(&self) -> Option<Timestamp> {
-        let all: Option<Vec<Timestamp>> = self.items.values().map(|item| Some(item.as_ref()?.at)).collect();
+        let all: Option<Vec<Timestamp>> = self.items.iter().map(|(_, item)| Some(item.as_ref()?.at)).collect();
         all?.into_iter().max()
     }
 }
@@ -81,7 +82,7 @@ struct Watched {
 }
 
 /// The file: JSON has no maps by structures.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Saved {
     format: u32,
     #[serde(default)]
@@ -89,6 +90,16 @@ struct Saved {
     answers: Vec<(Reason, Answer)>,
     viewers: BTreeSet<String>,
     units: Vec<(FileKey, Known)>,
+}
+
+/// The same, to be written.
+#[derive(Serialize)]
+struct Saving<'a> {
+    format: u32,
+    server: &'a str,
+    answers: Vec<(&'a Reason, &'a Answer)>,
+    viewers: &'a BTreeSet<String>,
+    units: Vec<(&'a FileKey, &'a Known)>,
 }
 
 impl Memory {
@@ -124,12 +135,12 @@ impl Memory {
     /// # Errors
     /// It cannot be written.
     pub fn save(&self, state: &StateDir) -> io::Result<()> {
-        let saved = Saved {
+        let saved = Saving {
             format: FORMAT,
-            server: self.server.clone(),
-            answers: self.answers.clone().into_iter().collect(),
-            viewers: self.viewers.clone(),
-            units: self.units.clone().into_iter().collect(),
+            server: &self.server,
+            answers: self.answers.iter().collect(),
+            viewers: &self.viewers,
+            units: self.units.iter().collect(),
         };
         state.write(FILE, &saved)
     }
@@ -157,7 +168,8 @@ impl Memory {
     /// The items whose watch state decides about `cached`, by user.
     pub(super) fn items_of(&self, cached: &CachedUnit) -> BTreeMap<String, BTreeSet<String>> {
         let known = self.known(cached);
-        known.viewings.into_iter().map(|(user, viewing)| (user, viewing.items.into_keys().collect())).collect()
+        let keys = |viewing: &Viewing| viewing.items.iter().map(|(key, _)| key.clone()).collect();
+        known.viewings.iter().map(|(user, viewing)| (user.clone(), keys(viewing))).collect()
     }
 
     /// What is remembered of `cached`, with what the history tells of it.
@@ -165,9 +177,9 @@ impl Memory {
         let mut known = self.units.get(&cached.unit).cloned().unwrap_or_default();
         known.reasons.extend(cached.reasons.iter().cloned());
         for user in cached.reasons.iter().filter_map(|reason| reason.user.as_ref()) {
-            let viewing = known.viewings.entry(user.clone()).or_default();
+            let viewing = known.viewings.entry(user);
             if viewing.items.is_empty() {
-                viewing.items.extend(cached.rating_key.clone().map(|key| (key, None)));
+                viewing.items = cached.rating_key.iter().map(|key| (key.clone(), None)).collect();
             }
         }
         known
@@ -294,7 +306,7 @@ impl Known {
             }
         }
         for (user, keys) in items {
-            let viewing = self.viewings.entry(user.clone()).or_default();
+            let viewing = self.viewings.entry(user);
             let mut before = std::mem::take(&mut viewing.items);
             viewing.items = keys.into_iter().map(|key| (key.clone(), before.remove(key).flatten())).collect();
         }
@@ -302,9 +314,9 @@ impl Known {
 
     /// Takes in what this run has learnt of who watched what.
     fn learn(&mut self, watched: &BTreeMap<(String, String), Seen>, now: Timestamp) {
-        for (user, viewing) in &mut self.viewings {
+        for (user, viewing) in self.viewings.iter_mut() {
             viewing.known = true;
-            for (key, item) in &mut viewing.items {
+            for (key, item) in viewing.items.iter_mut() {
                 match watched.get(&(user.clone(), key.clone())) {
                     Some(Seen::Watched(said)) => {
                         let same = item.as_ref().filter(|before| before.said == *said).map(|before| before.at);

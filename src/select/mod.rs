@@ -9,6 +9,7 @@ mod ask;
 mod catalog;
 #[cfg(test)]
 mod double;
+mod few;
 mod lists;
 mod memory;
 mod next;
@@ -25,7 +26,7 @@ use jiff::Timestamp;
 
 pub use self::catalog::Catalog;
 pub use self::memory::Memory;
-pub use self::want::{Class, EvictWhy, FileKey, Rank, Reason, Release, Source, Want};
+pub use self::want::{Class, EvictWhy, FileKey, Rank, Reason, Reasons, Release, Source, Want};
 pub use self::watchlist::{List, Lists};
 
 use self::ask::{Asked, Person, Shelf};
@@ -79,7 +80,7 @@ pub struct CachedUnit {
     pub unit: FileKey,
     pub rating_key: Option<String>,
     /// Why it was cached.
-    pub reasons: BTreeSet<Reason>,
+    pub reasons: Reasons,
 }
 
 /// What to ask, and what the answers are laid over.
@@ -449,7 +450,7 @@ fn wants_of(finder: &mut Finder<'_>, item: &Item, rank: Rank, reason: &Reason) -
         updated_at: item.updated_at,
         show: show_key(item).map(ToString::to_string),
         rank,
-        reasons: BTreeSet::from([reason.clone()]),
+        reasons: Reasons::from([reason.clone()]),
     };
     finder.units(item).into_iter().map(want).collect()
 }
@@ -467,7 +468,7 @@ fn join<K: Ord>(wants: &mut BTreeMap<K, Want>, key: K, want: Want) {
     if order(&other, best).is_lt() {
         std::mem::swap(best, &mut other);
     }
-    best.reasons.append(&mut other.reasons);
+    best.reasons.extend(other.reasons);
     let known: BTreeSet<FileKey> = best.parts.iter().cloned().collect();
     best.parts.extend(other.parts.into_iter().filter(|part| !known.contains(part)));
 }

@@ -5,7 +5,6 @@
 //! always give the same order.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -97,6 +96,78 @@ impl fmt::Display for Reason {
     }
 }
 
+/// All reasons for one unit, in order and each once. There are one or two of them and a great many units, so they
+/// take no more room than they need.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Reason>")]
+pub struct Reasons(Vec<Reason>);
+
+impl Reasons {
+    pub fn contains(&self, reason: &Reason) -> bool {
+        self.0.binary_search(reason).is_ok()
+    }
+
+    pub fn insert(&mut self, reason: Reason) {
+        if let Err(place) = self.0.binary_search(&reason) {
+            self.0.reserve_exact(1);
+            self.0.insert(place, reason);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> std::slice::Iter<'_, Reason> {
+        self.0.iter()
+    }
+}
+
+impl From<Vec<Reason>> for Reasons {
+    fn from(mut reasons: Vec<Reason>) -> Self {
+        reasons.sort_unstable();
+        reasons.dedup();
+        reasons.shrink_to_fit();
+        Self(reasons)
+    }
+}
+
+impl<const N: usize> From<[Reason; N]> for Reasons {
+    fn from(reasons: [Reason; N]) -> Self {
+        Vec::from(reasons).into()
+    }
+}
+
+impl FromIterator<Reason> for Reasons {
+    fn from_iter<I: IntoIterator<Item = Reason>>(reasons: I) -> Self {
+        Vec::from_iter(reasons).into()
+    }
+}
+
+impl Extend<Reason> for Reasons {
+    fn extend<I: IntoIterator<Item = Reason>>(&mut self, reasons: I) {
+        reasons.into_iter().for_each(|reason| self.insert(reason));
+    }
+}
+
+impl IntoIterator for Reasons {
+    type Item = Reason;
+    type IntoIter = std::vec::IntoIter<Reason>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Reasons {
+    type Item = &'a Reason;
+    type IntoIter = std::slice::Iter<'a, Reason>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 /// How urgently a unit is wanted. The smaller, the sooner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Rank {
@@ -142,7 +213,7 @@ pub struct Want {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub show: Option<String>,
     pub rank: Rank,
-    pub reasons: BTreeSet<Reason>,
+    pub reasons: Reasons,
 }
 
 impl Want {

@@ -1,6 +1,6 @@
 //! What is on the cache, on the page: by unit, and by what becomes of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write as _};
 
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use super::{Page, Text};
 use crate::plan::{CopyState, EvictWhy, Release};
 use crate::report::FileStatus;
 use crate::report::words::{evict_words, or_path, size};
-use crate::select::{Reason, Source};
+use crate::select::{Reasons, Source};
 
 impl Page<'_> {
     pub(super) fn files(&self, out: &mut String) -> fmt::Result {
@@ -52,7 +52,7 @@ impl Page<'_> {
         write!(
             out,
             "</th><td>{}<td>{}<td><time>{}</time><td>",
-            Reasons(unit.reasons),
+            ReasonWords(unit.reasons),
             size(unit.bytes),
             unit.since.to_zoned(self.zone.clone()).date(),
         )?;
@@ -75,7 +75,7 @@ impl Page<'_> {
 struct Unit<'a> {
     title: &'a str,
     path: &'a str,
-    reasons: &'a BTreeSet<Reason>,
+    reasons: &'a Reasons,
     files: u64,
     bytes: u64,
     since: Timestamp,
@@ -177,9 +177,9 @@ impl Group {
 }
 
 /// `on deck: anna, ben; watchlist: carl`.
-struct Reasons<'a>(&'a BTreeSet<Reason>);
+struct ReasonWords<'a>(&'a Reasons);
 
-impl Display for Reasons<'_> {
+impl Display for ReasonWords<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut last: Option<(Source, bool)> = None;
         // The set is in the order of sources, and a source without a user comes before those with one.

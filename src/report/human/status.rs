@@ -2,7 +2,7 @@
 //!
 //! What is wrong comes first. Files are folded by show, and within it by what keeps or releases them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::plan::server_line;
@@ -14,7 +14,7 @@ use crate::history::LastRun;
 use crate::plan::CopyState;
 use crate::report::words::{count, duration, evict_words, or_path, reasons, size, size_of, visible};
 use crate::report::{FileStatus, Status, TierStatus};
-use crate::select::Reason;
+use crate::select::Reasons;
 
 pub(super) fn render(status: &Status, look: &Look) -> String {
     let look = &Look { now: status.now, ..look.clone() };
@@ -98,8 +98,7 @@ fn files(files: &[FileStatus], look: &Look) -> String {
         let oldest = files.iter().map(|file| file.cached.at).min().unwrap_or(look.now);
         let why = match keeps {
             Keeps::Wanted => {
-                let all: BTreeSet<Reason> =
-                    files.iter().flat_map(|file| &file.cached.action.reasons).cloned().collect();
+                let all: Reasons = files.iter().flat_map(|file| &file.cached.action.reasons).cloned().collect();
                 if all.is_empty() { "wanted".to_owned() } else { reasons(&all) }
             }
             Keeps::Because(why) => why,

@@ -160,7 +160,7 @@ fn a_pin_by_glob_means_what_plex_has_there_in_the_order_of_the_paths() {
     assert_eq!(shown(&gathered), expected);
     assert!(gathered.wants.iter().all(|want| want.rank.class == Class::Pin));
     let reason = Reason { detail: Some("Lost/*".to_owned()), ..Reason::of(Source::Pin) };
-    assert_eq!(gathered.wants[1].reasons, BTreeSet::from([reason]));
+    assert_eq!(gathered.wants[1].reasons, Reasons::from([reason]));
     assert!(gathered.unmapped.is_empty() && gathered.unusable.is_empty(), "what does not match is not spoken of");
     assert!(gathered.warnings.is_empty() && gathered.problems.is_empty() && gathered.incomplete.is_empty());
     // Another order of the answer is no other answer.
@@ -322,7 +322,7 @@ fn what_a_list_wanted_is_released_when_nobody_wants_it_any_more() {
     two_shows(&mut world);
     collection(&mut world, Read::Complete(vec![show("Found")]));
     let (_, mut memory) = world.run(&Memory::default());
-    let reasons = BTreeSet::from([Reason::of(Source::Collection)]);
+    let reasons = Reasons::from([Reason::of(Source::Collection)]);
     let unit = key("Found/s1e1.mkv");
     world.cached.push(CachedUnit { unit, rating_key: Some("Found-1-1".to_owned()), reasons });
     assert_eq!(world.releases(&mut memory), [None]);

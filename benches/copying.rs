@@ -1,0 +1,209 @@
+//! Copying: one big file, one at the pace of a hard disk, what becomes of the page cache, and many small files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Scale;
+use super::measure::{self, Cost, Race};
+use super::peers::{self, Peer};
+use super::table::{self, Comparison, Table, Target, Unit};
+use super::util::env::{contents, movie_path};
+use super::world::{Memory, PAIRS, Pace, World, is_root, tool};
+
+const VERIFIED: &str = "plexcache";
+const BY_SIZE: &str = "plexcache, verify = \"size\"";
+
+/// One who copies the same source, by name.
+enum Contestant<'a> {
+    Ours { settings: &'static str },
+    Peer(&'a Peer),
+}
+
+/// Lets plexcache, in both ways to verify, and `peers` copy `source` in turn.
+fn race(world: &mut World, rounds: usize, source: &Path, peers: &[Peer]) -> Race {
+    let mut names = vec![VERIFIED, BY_SIZE];
+    let mut contestants =
+        vec![Contestant::Ours { settings: "" }, Contestant::Ours { settings: "[transfer]\nverify = \"size\"\n" }];
+    for peer in peers.iter().filter(|peer| peer.is_there()) {
+        names.push(peer.name);
+        contestants.push(Contestant::Peer(peer));
+    }
+    // The disks' first writes to blocks that were never used are slower than all later ones.
+    copy(world, source, &Contestant::Peer(&peers::CP));
+    Race::run(&names, rounds, |index| copy(world, source, &contestants[index]))
+}
+
+fn copy(world: &mut World, source: &Path, contestant: &Contestant) -> Cost {
+    let others = world.others();
+    world.cool(source);
+    match contestant {
+        Contestant::Ours { settings } => {
+            let base = world.env.settings.clone();
+            world.env.settings.push_str(settings);
+            let cost = measure::run(&world.env.command(&["sync", "--quiet"]));
+            world.evict_all();
+            world.env.settings = base;
+            cost
+        }
+        Contestant::Peer(peer) => measure::run(&peer.command(source, &others)),
+    }
+}
+
+fn pairs() -> &'static [(&'static str, &'static str)] {
+    if is_root() { &PAIRS } else { &PAIRS[..1] }
+}
+
+/// One big file.
+pub fn big(table: &mut Table, scale: &Scale) {
+    for &pair in pairs() {
+        let mut world = World::on(pair, 2 * scale.file);
+        let source = world.big_film("Big", scale.file);
+        let what = format!("{}, {}", table::size(scale.file), world.name);
+        eprintln!("one file of {what}");
+        let peers = [
+            peers::CP,
+            peers::CP_CMP,
+            peers::RSYNC,
+            peers::RSYNC_CHECK,
+            peers::RCLONE_MOVE,
+            peers::RCLONE,
+            peers::XCP,
+            peers::SHUTIL,
+            peers::PLEXCACHE_D,
+        ];
+        let race = race(&mut world, scale.rounds, &source, &peers);
+        let mut compare = |work, pick, ours, theirs: Peer, target| {
+            let (work, theirs) = (&format!("{work}, {what}"), theirs.name);
+            table.compare(&race, &Comparison { work, pick, unit: Unit::Seconds, ours, theirs, target });
+        };
+        let verified = "one file, verified";
+        compare(verified, |cost| cost.wall, VERIFIED, peers::CP_CMP, Target::AtMost(0.65));
+        compare(verified, |cost| cost.wall, VERIFIED, peers::RSYNC_CHECK, Target::AtMost(0.5));
+        compare(verified, |cost| cost.wall, VERIFIED, peers::RCLONE_MOVE, Target::AtMost(0.5));
+        let by_size = "one file, by size";
+        compare(by_size, |cost| cost.wall, BY_SIZE, peers::CP, Target::AtMost(0.9));
+        compare(by_size, |cost| cost.wall, BY_SIZE, peers::RSYNC, Target::AtMost(0.4));
+        for peer in [peers::RCLONE, peers::XCP, peers::SHUTIL, peers::PLEXCACHE_D] {
+            compare(by_size, |cost| cost.wall, BY_SIZE, peer, Target::None);
+        }
+        compare("its CPU, verified", |cost| cost.cpu, VERIFIED, peers::CP_CMP, Target::AtMost(0.3));
+        let peak = race.median(VERIFIED, |cost| cost.peak).unwrap();
+        table.figure(&format!("its peak memory, {what}"), peak, Unit::Mebibytes, Target::AtMost(40.0));
+    }
+}
+
+/// One file when one of the disks is as slow as a hard disk. The other contestant is that disk itself.
+pub fn paced(table: &mut Table, scale: &Scale) {
+    const PACE: u64 = 200_000_000;
+    let bytes = (scale.file / 2).max(256 << 20);
+    let mut world = World::on(PAIRS[0], 3 * bytes);
+    let source = world.big_film("Paced", bytes);
+    for (tier, other) in [("disk1", "dd from the array, O_DIRECT"), ("cache", "dd to the cache, O_DIRECT")] {
+        let work = format!("one file, verified, the {} at 200 MB/s", if tier == "cache" { "cache" } else { "array" });
+        let Some(pace) = Pace::set(&world.env.path(tier), PACE) else {
+            table.missing(&work, "no disk can be slowed down here");
+            continue;
+        };
+        let target = world.env.path("cache/dd");
+        let race = Race::run(&[VERIFIED, other], scale.rounds.min(3), |index| {
+            if index == 0 {
+                return copy(&mut world, &source, &Contestant::Ours { settings: "" });
+            }
+            world.cool(&source);
+            let mut dd = Command::new("dd");
+            dd.arg("bs=4M").arg("status=none");
+            if tier == "cache" {
+                dd.arg("if=/dev/zero").arg(format!("of={}", target.display())).arg("oflag=direct");
+                dd.arg(format!("count={}", bytes >> 22));
+            } else {
+                dd.arg(format!("if={}", source.display())).arg("of=/dev/null").arg("iflag=direct");
+            }
+            measure::run(&dd)
+        });
+        drop(pace);
+        let (ours, theirs, target) = (VERIFIED, other, Target::AtMost(1.08));
+        let comparison = Comparison { work: &work, pick: |cost| cost.wall, unit: Unit::Seconds, ours, theirs, target };
+        table.compare(&race, &comparison);
+    }
+}
+
+/// How much of another file's page cache is left after twenty files were copied, in as much memory as a small
+/// machine has.
+pub fn pages(table: &mut Table, scale: &Scale) {
+    const FILES: u64 = 20;
+    let total = FILES * scale.batch_file;
+    let Some(memory) = Memory::of(scale.file + scale.file / 2) else {
+        return table.missing("another file's page cache left", "no cgroup limits the memory here");
+    };
+    let work = format!("another file's page cache left, {} copied", table::size(total));
+    if !peers::is_there("fincore") {
+        return table.missing(&work, "fincore of util-linux is missing");
+    }
+    let world = World::on(PAIRS[0], scale.file + total);
+    let watched = world.env.path("disk1/watched");
+    drop(world.big_film("Watched", scale.file));
+    fs::rename(world.env.array(&movie_path("Watched", 2000)), &watched).unwrap();
+    world.env.plex.edit(|library| library.clear_on_deck("owner"));
+    let films: Vec<PathBuf> =
+        (0..FILES).map(|film| world.big_film(&format!("Moved {film}"), scale.batch_file)).collect();
+    let left = |name: &str, run: &dyn Fn(&Path) -> f64| {
+        let others = world.others();
+        films.iter().chain([&watched]).for_each(|path| world.cool(path));
+        let mut read = Command::new("cat");
+        measure::run(&memory.holding(read.arg(&watched)));
+        let before = resident(&watched);
+        let seconds = run(&others);
+        let left = resident(&watched) as f64 / scale.file as f64 * 100.0;
+        eprintln!("  {name:<34} {left:5.1} % left of {:.0} MiB, {seconds:.1} s", before as f64 / f64::from(1 << 20));
+        (left, seconds)
+    };
+    let (ours, seconds) =
+        left(VERIFIED, &|_| measure::run(&memory.holding(&world.env.command(&["sync", "--quiet"]))).wall);
+    world.evict_all();
+    // Some kernels take away what is idle, whoever does whatever.
+    let (idle, _) = left("nobody", &|_| {
+        std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
+        seconds
+    });
+    if idle < 90.0 {
+        let why = format!("this kernel takes idle pages away by itself: {idle:.0} % left after doing nothing");
+        return table.missing(&work, &why);
+    }
+    for peer in [peers::CP, peers::RSYNC, peers::RCLONE, peers::XCP, peers::SHUTIL, peers::PLEXCACHE_D] {
+        if peer.is_there() {
+            let copy = |film: &PathBuf, others: &Path| measure::run(&memory.holding(&peer.command(film, others))).wall;
+            let (theirs, _) = left(peer.name, &|others| films.iter().map(|film| copy(film, others)).sum());
+            table.beside(&work, ours, (peer.name, theirs), Unit::Percent, Target::AtLeast(90.0));
+        }
+    }
+}
+
+/// Bytes of a file that are in memory.
+fn resident(path: &Path) -> u64 {
+    tool("fincore", &["--bytes", "--noheadings", "--output", "RES", path.to_str().unwrap()]).parse().unwrap()
+}
+
+/// Films of 40 KB with twenty sidecars of 40 KB each.
+pub fn small(table: &mut Table, scale: &Scale) {
+    for &pair in pairs() {
+        let mut world = World::on(pair, 1 << 30);
+        for film in 0..scale.films {
+            let key = world.env.movie(&format!("Film {film:03}"), 2000, 40_000);
+            for sidecar in 0..20 {
+                let path = movie_path(&format!("Film {film:03}"), 2000).replace(".mkv", &format!(".{sidecar}.srt"));
+                fs::write(world.env.array(&path), contents(Path::new(&path), 40_000)).unwrap();
+            }
+            world.env.on_deck("owner", &key);
+        }
+        let source = world.env.array("Movies");
+        let what = format!("{} files of 40 KB, {}", scale.films * 21, world.name);
+        eprintln!("{what}");
+        let peers = [peers::CP, peers::RSYNC, peers::RCLONE, peers::XCP, peers::SHUTIL];
+        let race = race(&mut world, scale.rounds, &source, &peers);
+        for (peer, target) in peers.iter().zip([Target::AtMost(1.5)].into_iter().chain([Target::None; 4])) {
+            let (pick, unit, ours, theirs) = (|cost: &Cost| cost.wall, Unit::Seconds, VERIFIED, peer.name);
+            table.compare(&race, &Comparison { work: &what, pick, unit, ours, theirs, target });
+        }
+    }
+}
