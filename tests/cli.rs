@@ -5,6 +5,8 @@
 
 mod util;
 
+#[path = "cli/batches.rs"]
+mod batches;
 #[path = "cli/check.rs"]
 mod check;
 #[path = "cli/command_line.rs"]

@@ -13,6 +13,7 @@
 //! | a writer | the file is opened for writing between two calls, and written to later | [`kill`] |
 //! | error | EIO, ENOSPC, EDQUOT, EACCES, EROFS once at every call, and from there on | [`errors`] |
 //! | signal | EINTR once at every call | [`errors`] |
+//! | a stop | SIGTERM before every call | [`kill`] |
 //! | short write | half of what is asked for at every write, and from there on | [`errors`] |
 //! | power cut | the order of effects, syncs and records: nothing is relied on before it is durable | [`durability`] |
 //! | full state disk | no media file is touched after the first write to the history that fails | [`errors`] |

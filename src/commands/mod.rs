@@ -415,40 +415,62 @@ impl Changes {
         plan: &Plan,
         tally: &mut Tally,
     ) -> anyhow::Result<usize> {
-        let mut done = 0;
+        let (mut next, mut done, total) = (0, 0, plan.actions.len());
         let mut transfer = Transfer::new(&self.tiers, history, transfer_options(session.config, &session.options));
         let mut limit = Limit::new(&session.options, self.started);
-        for (index, action) in plan.actions.iter().enumerate() {
-            if session.stop.is_raised() || limit.is_reached(action) {
+        while let [first, ..] = &plan.actions[next..] {
+            if session.stop.is_raised() || !limit.allows(std::slice::from_ref(first)) {
                 break;
             }
-            if self.proof.as_ref().is_some_and(|proof| proof.forbids(action)) {
+            if self.proof.as_ref().is_some_and(|proof| proof.forbids(first)) {
+                next += 1;
                 continue;
             }
-            session.reporter.message(&Message::Started { action, number: index + 1, total: plan.actions.len() });
-            let ended = perform(session, &mut transfer, action)?;
-            done += 1;
-            limit.count(ended.bytes);
-            tally.ended(action, &ended);
-            if let Some(refuted) = self.proof.as_mut().and_then(|proof| proof.after(action, &ended)) {
-                self.problems.push(refuted.take_back(session, &mut transfer, tally)?);
+            let batch = self.batch(&transfer, &plan.actions[next..], &limit);
+            session.reporter.message(&Message::Started { action: first, number: next + 1, total });
+            for (index, (action, ended)) in batch.iter().zip(perform(session, &mut transfer, batch)?).enumerate() {
+                // One after the other, as in a run without batches.
+                if index > 0 {
+                    session.reporter.message(&Message::Started { action, number: next + index + 1, total });
+                }
+                session.reporter.message(&Message::Ended { action, ended: &ended });
+                limit.count(ended.bytes);
+                tally.ended(action, &ended);
+                if let Some(refuted) = self.proof.as_mut().and_then(|proof| proof.after(action, &ended)) {
+                    self.problems.push(refuted.take_back(session, &mut transfer, tally)?);
+                }
             }
+            next += batch.len();
+            done += batch.len();
         }
         tally.refused = self.proof.as_ref().is_some_and(|proof| proof.forbids_all(&plan.actions));
-        Ok(plan.actions.len() - done)
+        Ok(total - done)
+    }
+
+    /// The first of `actions`, and what goes with it. What Plex will be asked about goes alone, because its
+    /// answer may forbid what follows.
+    fn batch<'p>(&self, transfer: &Transfer<'_>, actions: &'p [Action], limit: &Limit) -> &'p [Action] {
+        let is_alone =
+            |action| self.proof.as_ref().is_some_and(|proof| proof.asks_about(action) || proof.forbids(action));
+        let may_go = |count: &usize| {
+            let actions = &actions[..*count];
+            *count == 1 || (limit.allows(actions) && !actions.iter().any(is_alone))
+        };
+        let count = (1..=transfer.batch(actions)).take_while(may_go).count();
+        &actions[..count]
     }
 }
 
-/// Performs one action, and shows how it goes and ends.
-fn perform(session: &mut Session<'_>, transfer: &mut Transfer<'_>, action: &Action) -> anyhow::Result<Ended> {
+/// Performs actions that go together, and shows how one goes that is alone. Many are done in a moment.
+fn perform(session: &mut Session<'_>, transfer: &mut Transfer<'_>, actions: &[Action]) -> anyhow::Result<Vec<Ended>> {
     let (stop, reporter) = (&session.stop, &mut *session.reporter);
-    let ended = transfer.perform(action, &mut |done| {
-        reporter.message(&Message::Progress { done });
+    let ended = transfer.perform(actions, &mut |done| {
+        if actions.len() == 1 {
+            reporter.message(&Message::Progress { done });
+        }
         if stop.is_raised() { ControlFlow::Break(Stop) } else { ControlFlow::Continue(()) }
     });
-    let ended = ended.map_err(history_failure)?;
-    session.reporter.message(&Message::Ended { action, ended: &ended });
-    Ok(ended)
+    ended.map_err(history_failure)
 }
 
 /// `--max-transfer` and `--max-duration`: no further copy is begun once one of them is used up.
@@ -464,10 +486,12 @@ impl Limit {
         Self { bytes: options.max_transfer, until, copied: 0 }
     }
 
-    fn is_reached(&self, next: &Action) -> bool {
-        self.until.is_some_and(|until| Instant::now() >= until)
-            || (next.kind == Kind::Cache
-                && self.bytes.is_some_and(|bytes| self.copied.saturating_add(next.size) > bytes))
+    /// Whether the next one may be begun, and the others with it.
+    fn allows(&self, next: &[Action]) -> bool {
+        let cachings = next.iter().filter(|action| action.kind == Kind::Cache);
+        let bytes = cachings.fold(0_u64, |sum, action| sum.saturating_add(action.size));
+        self.until.is_none_or(|until| Instant::now() < until)
+            && (bytes == 0 || self.bytes.is_none_or(|most| self.copied.saturating_add(bytes) <= most))
     }
 
     fn count(&mut self, bytes: u64) {

@@ -49,6 +49,11 @@ impl Proof {
         action.kind == Kind::Cache && self.refuted.contains(&action.map)
     }
 
+    /// Whether the server will be asked about the action once it is done.
+    pub(super) fn asks_about(&self, action: &Action) -> bool {
+        action.kind == Kind::Cache && !self.asked.contains(&action.map) && rating_key(action).is_some()
+    }
+
     /// Whether nothing at all may be cached of what `actions` would.
     pub(super) fn forbids_all(&self, actions: &[Action]) -> bool {
         let mut cachings = actions.iter().filter(|action| action.kind == Kind::Cache).peekable();
@@ -62,7 +67,7 @@ impl Proof {
             return None;
         }
         self.cached.entry(action.map.clone()).or_default().push(action.clone());
-        let key = action.rating_key.as_ref().filter(|_| action.path == action.unit)?;
+        let key = rating_key(action)?;
         self.asked.insert(action.map.clone());
         let mut cached = self.cached.remove(&action.map).unwrap_or_default();
         cached.reverse();
@@ -106,7 +111,8 @@ impl Refuted {
         for cached in &self.cached {
             let Some(known) = transfer.history().index().cached.get(&cached.key()) else { continue };
             let eviction = Action { kind: Kind::Evict, evict_why: Some(EvictWhy::Unreadable), ..known.action.clone() };
-            let ended = perform(session, transfer, &eviction)?;
+            let Some(ended) = perform(session, transfer, std::slice::from_ref(&eviction))?.pop() else { continue };
+            session.reporter.message(&Message::Ended { action: &eviction, ended: &ended });
             tally.ended(&eviction, &ended);
             if ended.result != Outcome::Done {
                 left.push(format!("{} stays: {}", eviction.path, ended.error.unwrap_or_default()));
@@ -119,6 +125,11 @@ impl Refuted {
         tally.partial = true;
         Ok(Trouble { text, hint: Some(hint.clone()) })
     }
+}
+
+/// By which the server knows the file of `action`; it knows none of a sidecar.
+fn rating_key(action: &Action) -> Option<&String> {
+    action.rating_key.as_ref().filter(|_| action.path == action.unit)
 }
 
 /// What may be wrong with a map on which Plex cannot read the file of `action`.

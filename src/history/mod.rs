@@ -112,9 +112,19 @@ impl History {
     /// # Errors
     /// Nothing may be changed any more.
     pub fn record_for(&mut self, run: u64, event: Event) -> Result<(), HistoryError> {
+        self.record_all([(run, event)])
+    }
+
+    /// Records several events, each with the run that it is of. All of them are on disk when it returns, and cost
+    /// no more than one.
+    ///
+    /// # Errors
+    /// Nothing may be changed any more: not one of them is promised.
+    pub fn record_all(&mut self, events: impl IntoIterator<Item = (u64, Event)>) -> Result<(), HistoryError> {
         let t = Timestamp::now();
-        let start = self.start.take().map(|event| Record { v: VERSION, run: self.run, t, event });
-        let records: Vec<Record> = start.into_iter().chain([Record { v: VERSION, run, t, event }]).collect();
+        let start = self.start.take().map(|event| (self.run, event));
+        let events = start.into_iter().chain(events);
+        let records: Vec<Record> = events.map(|(run, event)| Record { v: VERSION, run, t, event }).collect();
         self.index.mark = self.journal.append(&records)?;
         for record in &records {
             self.index.apply(record);

@@ -4,83 +4,57 @@
 //! recorded as published; and then only if it is still exactly what was copied. A copy that turns out
 //! to be of something older is taken back, unless it has become the only one.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::ops::ControlFlow;
 
 use super::engine::metadata::copy_metadata;
 use super::engine::sys::{Lease, LeaseState, is_opened_by_others, read_lease};
-use super::engine::{CopyError, Stop, Watch, checksum, copy_contents, same_contents};
+use super::engine::{CopyError, Stop, Watch, checksum, same_contents, write_contents};
 use super::folders::Workplace;
 use super::{Attempt, During, Finished, Job, Names, Transfer, Trouble, has_room, ops};
+use crate::checksum::Checksum;
 use crate::config::Placement;
 use crate::history::record::Published;
 use crate::plan::Why;
 use crate::tier::{Fingerprint, Folder, Kind, MAX_NAME, Root, Stat};
 
 impl Transfer<'_> {
-    pub(super) fn cache(&mut self, job: &Job, watch: &mut Watch<'_>) -> Attempt<Finished> {
+    pub(super) async fn cache(&self, job: &Job<'_>, watch: &mut Watch<'_>) -> Attempt<Finished> {
         if let Some(finished) = self.take_over_lone(job, watch)? {
             return Ok(finished);
         }
-        let mut array = Workplace::open(job.array, &job.action.path)
+        let array = Workplace::open(job.array, &job.action.path, &job.together.places)
             .map_err(|error| Trouble::Left(Why::Unavailable, format!("its folder on the array: {error}")))?;
-        if let Some(finished) = self.take_over(job, &array.folder, watch)? {
+        if let Some(finished) = take_over(job, &array, watch).await? {
             return Ok(finished);
         }
-        let source = open_to_copy(&array.folder, &job.names.file, job.action.array)?;
-        self.check_placement(job, &array.folder, &source)?;
-        self.cache_from(job, &mut array, &source, watch)
-    }
-
-    /// Two files that stand already as the placement would leave them, as `PlexCache-D` has left them: they
-    /// are compared like any file that is adopted, and recorded. Nothing is touched. `None` for all others.
-    fn take_over(&mut self, job: &Job, array: &Folder, watch: &mut Watch<'_>) -> Attempt<Option<Finished>> {
-        let Names { file, kept, .. } = &job.names;
-        let Some(copy) = job.action.copy else { return Ok(None) };
-        let stands = match job.action.placement {
-            Placement::Hide => array.stat(file).during("looking at the original")?.is_none(),
-            Placement::Symlink => is_our_link(job, array, file)?,
-            Placement::Copy | Placement::Move => false,
-        };
-        if !stands || array.stat(kept).during("looking for a kept original")?.is_none() {
-            return Ok(None);
-        }
-        let original = open_to_copy(array, kept, job.action.array)?;
-        let cache = Workplace::open(job.cache, &job.action.path).during("opening the folder on the cache")?;
-        let there = cache.folder.stat(file).during("looking at the cache")?;
-        let Some(there) = there.filter(|there| there.is_file() && there.fingerprint() == copy) else {
-            return Err(Trouble::Left(Why::Changed, "the file on the cache changed".to_owned()));
-        };
-        let published = adopt(job, &cache.folder, &original, &there, watch)?;
-        self.publish(job, published)?;
-        Ok(Some(Finished {
-            array: Some(published.from),
-            copy: Some(published.copy),
-            checksum: Some(published.checksum),
-            ..Finished::default()
-        }))
+        let source = open_to_copy(&array, &job.names.file, job.action.array)?;
+        self.check_placement(job, &array, &source)?;
+        self.cache_from(job, &array, &source, watch).await
     }
 
     /// A file that is on the cache alone, as `PlexCache-D` leaves it that keeps no backups: it is read once, to
     /// be known from now on, and recorded as moved. Nothing is touched and nothing is published, so that a
     /// crash leaves nothing to settle. `None` for all others.
-    fn take_over_lone(&self, job: &Job, watch: &mut Watch<'_>) -> Attempt<Option<Finished>> {
+    fn take_over_lone(&self, job: &Job<'_>, watch: &mut Watch<'_>) -> Attempt<Option<Finished>> {
         let Some(copy) = job.action.copy.filter(|_| job.action.array.is_none()) else { return Ok(None) };
         if job.action.placement != Placement::Move {
             return Ok(None);
         }
         let Names { file, kept, .. } = &job.names;
         let is_on = |name: &str| -> Attempt<bool> {
-            let array =
-                Workplace::open_if_there(job.array, &job.action.path).during("opening the folder on the array")?;
-            let stat = array.map(|array| array.folder.stat(name)).transpose();
+            let array = Workplace::open_if_there(job.array, &job.action.path, &job.together.places)
+                .during("opening the folder on the array")?;
+            let stat = array.map(|array| array.stat(name)).transpose();
             Ok(stat.during("looking at the array")?.flatten().is_some())
         };
         if is_on(file)? || is_on(kept)? || self.is_elsewhere(job)? {
             return Err(Trouble::Left(Why::Changed, "the array has a file of that name by now".to_owned()));
         }
-        let cache = Workplace::open(job.cache, &job.action.path).during("opening the folder on the cache")?;
-        let source = open_to_copy(&cache.folder, file, Some(copy))?;
+        let cache = Workplace::open(job.cache, &job.action.path, &job.together.places)
+            .during("opening the folder on the cache")?;
+        let source = open_to_copy(&cache, file, Some(copy))?;
         let _lease = source.lease()?;
         let checksum = checksum(&source.file, watch).map_err(copy_trouble)?;
         source.check_unchanged()?;
@@ -88,7 +62,7 @@ impl Transfer<'_> {
     }
 
     /// What the placement needs of the original beyond its contents.
-    fn check_placement(&self, job: &Job, array: &Folder, source: &Source) -> Attempt<()> {
+    fn check_placement(&self, job: &Job<'_>, array: &Folder, source: &Source) -> Attempt<()> {
         let placement = job.action.placement;
         if placement == Placement::Copy {
             return Ok(());
@@ -111,49 +85,48 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    fn cache_from(
-        &mut self,
-        job: &Job,
-        array: &mut Workplace,
-        source: &Source,
+    async fn cache_from(
+        &self,
+        job: &Job<'_>,
+        array: &Workplace,
+        source: &Source<'_>,
         watch: &mut Watch<'_>,
     ) -> Attempt<Finished> {
         let there = job.cache.folder.stat_below(&job.action.path).during("looking at the cache")?;
         let mut finished = Finished { array: Some(source.stat.fingerprint()), ..Finished::default() };
         let (cache, published) = match there {
             None => {
-                let cache = self.make_folders(job, job.cache, job.array)?;
-                let place = Place::Free;
-                let published = self.copy_in(job, &cache.folder, job.cache, source, &mut finished, watch, place)?;
+                let cache = self.make_folders(job, job.cache, job.array).await?;
+                let to = (&*cache, job.cache);
+                let published = self.copy_in(job, to, source, &mut finished, watch, Place::Free).await?;
                 finished.bytes = source.stat.size;
                 (cache, published)
             }
             Some(stat) if stat.is_file() && job.action.copy == Some(stat.fingerprint()) => {
-                let cache = Workplace::open(job.cache, &job.action.path).during("opening the folder on the cache")?;
-                let published = adopt(job, &cache.folder, source, &stat, watch)?;
+                let cache = Workplace::open(job.cache, &job.action.path, &job.together.places)
+                    .during("opening the folder on the cache")?;
+                let published = adopt(job, &cache, source, &stat, watch).await?;
                 (cache, published)
             }
             Some(_) => return Err(Trouble::Left(Why::Conflict, "there is another file on the cache".to_owned())),
         };
-        self.publish(job, published)?;
+        job.publish(published).await;
         finished.copy = Some(published.copy);
         finished.checksum = Some(published.checksum);
         // A copy takes long enough for others to work in the folder; that they did must stay visible.
         array.take_times_anew().during("reading the times of a folder")?;
-        Self::take_original_away(job, &array.folder, &cache.folder, source, published.copy)?;
+        take_original_away(job, array, &cache, source, published.copy).await?;
         Ok(finished)
     }
 
     /// Copies `source` to a temporary file in `to`, with all that belongs to it, and has it put under its
     /// final name as `place` says. Whatever goes wrong, the temporary file is gone and nothing else
     /// happened.
-    #[expect(clippy::too_many_arguments, reason = "used for both directions, which share nothing but these")]
-    pub(super) fn copy_in(
-        &mut self,
-        job: &Job,
-        to: &Folder,
-        root: &Root,
-        source: &Source,
+    pub(super) async fn copy_in(
+        &self,
+        job: &Job<'_>,
+        (to, root): (&Folder, &Root),
+        source: &Source<'_>,
         finished: &mut Finished,
         watch: &mut Watch<'_>,
         place: Place<'_>,
@@ -164,7 +137,7 @@ impl Transfer<'_> {
         }
         let Names { part, old, .. } = &job.names;
         let target = ops::create(to, part).during("making a temporary file")?;
-        let copied = self.fill(source, &target, finished, watch);
+        let copied = self.fill(job, source, &target, finished, watch).await;
         let placed = copied.and_then(|checksum| place.put(to, &job.names).map(|()| checksum));
         let checksum = match placed {
             Ok(checksum) => checksum,
@@ -173,11 +146,11 @@ impl Transfer<'_> {
                     remove_own(to, name, &target).during("removing the temporary file")?;
                 }
                 // Once the outcome is on record nobody would look for it again.
-                ops::sync(to).during("making its removal durable")?;
+                job.sync(to).await.during("making its removal durable")?;
                 return Err(trouble);
             }
         };
-        if let Err(error) = ops::sync(to) {
+        if let Err(error) = job.sync(to).await {
             // A sync that failed is final: should a second one succeed, the name may be lost all the same.
             place.take_back(to, &job.names, &target).during("taking the copy back")?;
             return Err(Trouble::Failed(format!("making the copy's name durable: {error}")));
@@ -187,71 +160,115 @@ impl Transfer<'_> {
     }
 
     /// Contents, metadata, durability, and the source asked once more whether it is what it was.
-    fn fill(
+    async fn fill(
         &self,
-        source: &Source,
+        job: &Job<'_>,
+        source: &Source<'_>,
         target: &File,
         finished: &mut Finished,
         watch: &mut Watch<'_>,
-    ) -> Attempt<crate::checksum::Checksum> {
+    ) -> Attempt<Checksum> {
         let lease = source.lease()?;
-        let mut wanted_by_a_writer = false;
-        let mut watch_lease = |done| {
-            wanted_by_a_writer |= lease.as_ref().is_some_and(Lease::broken);
-            if wanted_by_a_writer { ControlFlow::Break(Stop) } else { watch(done) }
+        let wanted_by_a_writer = Cell::new(false);
+        let mut watch = |done| {
+            let is_wanted = wanted_by_a_writer.get() || lease.as_ref().is_some_and(Lease::broken);
+            wanted_by_a_writer.set(is_wanted);
+            if is_wanted { ControlFlow::Break(Stop) } else { watch(done) }
         };
-        let copied = copy_contents(&source.file, target, source.stat.size, &self.options.copy, &mut watch_lease);
-        let copied = match copied {
-            Err(CopyError::Cancelled) if wanted_by_a_writer => {
-                return Err(Trouble::Left(Why::Changed, "somebody opened it for writing meanwhile".to_owned()));
-            }
-            other => other.map_err(copy_trouble)?,
+        let trouble = |error| match error {
+            CopyError::Cancelled if wanted_by_a_writer.get() => a_writer_came(),
+            error => copy_trouble(error),
         };
+        let written = write_contents(&source.file, target, source.stat.size, &self.options.copy, &mut watch);
+        let written = written.map_err(trouble)?;
+        // Before the one sync, which is for both.
         let warnings = copy_metadata(&source.file, target).during("keeping owner, mode and times")?;
         if !warnings.is_empty() {
             finished.note = Some(warnings.join("; "));
         }
-        target.sync_all().during("making the copy durable")?;
+        job.sync_file(target).await.map_err(|error| trouble(CopyError::Write(error)))?;
+        let copied = written.prove(target, &mut watch).map_err(trouble)?;
         source.check_unchanged()?;
         not_wanted_by_a_writer(lease.as_ref())?;
         Ok(copied.checksum)
     }
+}
 
-    /// Does with the original, which is open as `source`, what the placement says. On trouble the copy
-    /// is taken back.
-    pub(super) fn take_original_away(
-        job: &Job,
-        array: &Folder,
-        cache: &Folder,
-        source: &Source,
-        copy: Fingerprint,
-    ) -> Attempt<()> {
-        let Names { file, kept, old, link, .. } = &job.names;
-        let original = &source.stat;
-        // Held to the end: what somebody writes to a file that loses its name would be lost with it.
-        let result = source.lease().and_then(|lease| {
-            let still_good = || {
-                not_wanted_by_a_writer(lease.as_ref())?;
-                check_copy(job, copy)
-            };
-            match job.action.placement {
-                Placement::Copy => check_original(array, file, original).and_then(|()| still_good()),
-                Placement::Hide => step_aside(array, file, kept, original, still_good),
-                Placement::Move => step_aside(array, file, old, original, still_good).and_then(|()| {
-                    ops::unlink(array, old).during("removing the original")?;
-                    ops::sync(array).during("making the removal of the original durable")
-                }),
-                Placement::Symlink => put_link(job, array, original, still_good).and_then(|()| {
-                    ops::rename(array, link, kept).during("keeping the original beside its link")?;
-                    ops::sync(array).during("making the names durable")
-                }),
-            }
-        });
-        if let Err(Trouble::Left(..) | Trouble::Failed(_)) = &result {
-            take_copy_back(array, cache, file, copy)?;
-        }
-        result
+/// Does with the original, which is open as `source`, what the placement says. On trouble the copy
+/// is taken back.
+pub(super) async fn take_original_away(
+    job: &Job<'_>,
+    array: &Folder,
+    cache: &Folder,
+    source: &Source<'_>,
+    copy: Fingerprint,
+) -> Attempt<()> {
+    let result = place_original(job, array, source, copy).await;
+    if result.is_err() {
+        take_copy_back(job, array, cache, copy).await?;
     }
+    result
+}
+
+async fn place_original(job: &Job<'_>, array: &Folder, source: &Source<'_>, copy: Fingerprint) -> Attempt<()> {
+    let Names { file, kept, old, link, .. } = &job.names;
+    let original = &source.stat;
+    // Held to the end: what somebody writes to a file that loses its name would be lost with it.
+    let lease = source.lease()?;
+    let still_good = || {
+        not_wanted_by_a_writer(lease.as_ref())?;
+        check_copy(job, copy)
+    };
+    match job.action.placement {
+        Placement::Copy => check_original(array, file, original).and_then(|()| still_good()),
+        Placement::Hide => step_aside(job, array, kept, original, still_good).await,
+        Placement::Move => {
+            step_aside(job, array, old, original, &still_good).await?;
+            // Others of the batch have had their turn meanwhile, and it is about to be the only copy.
+            if let Err(trouble) = still_good() {
+                ops::rename(array, old, file).during("renaming the original back")?;
+                job.sync(array).await.during("making the name of the original durable")?;
+                return Err(trouble);
+            }
+            ops::unlink(array, old).during("removing the original")?;
+            job.sync(array).await.during("making the removal of the original durable")
+        }
+        Placement::Symlink => {
+            put_link(job, array, original, still_good).await?;
+            ops::rename(array, link, kept).during("keeping the original beside its link")?;
+            job.sync(array).await.during("making the names durable")
+        }
+    }
+}
+
+/// Two files that stand already as the placement would leave them, as `PlexCache-D` has left them: they
+/// are compared like any file that is adopted, and recorded. Nothing is touched. `None` for all others.
+async fn take_over(job: &Job<'_>, array: &Folder, watch: &mut Watch<'_>) -> Attempt<Option<Finished>> {
+    let Names { file, kept, .. } = &job.names;
+    let Some(copy) = job.action.copy else { return Ok(None) };
+    let stands = match job.action.placement {
+        Placement::Hide => array.stat(file).during("looking at the original")?.is_none(),
+        Placement::Symlink => is_our_link(job, array, file)?,
+        Placement::Copy | Placement::Move => false,
+    };
+    if !stands || array.stat(kept).during("looking for a kept original")?.is_none() {
+        return Ok(None);
+    }
+    let original = open_to_copy(array, kept, job.action.array)?;
+    let cache =
+        Workplace::open(job.cache, &job.action.path, &job.together.places).during("opening the folder on the cache")?;
+    let there = cache.stat(file).during("looking at the cache")?;
+    let Some(there) = there.filter(|there| there.is_file() && there.fingerprint() == copy) else {
+        return Err(Trouble::Left(Why::Changed, "the file on the cache changed".to_owned()));
+    };
+    let published = adopt(job, &cache, &original, &there, watch).await?;
+    job.publish(published).await;
+    Ok(Some(Finished {
+        array: Some(published.from),
+        copy: Some(published.copy),
+        checksum: Some(published.checksum),
+        ..Finished::default()
+    }))
 }
 
 /// How a finished copy gets its name.
@@ -320,14 +337,14 @@ fn remove_own(folder: &Folder, name: &str, own: &File) -> std::io::Result<()> {
 }
 
 /// An open file that is being copied, with what it was when it was opened.
-pub(super) struct Source {
+pub(super) struct Source<'a> {
     pub(super) file: File,
     pub(super) stat: Stat,
     name: String,
-    folder: Folder,
+    folder: &'a Folder,
 }
 
-impl Source {
+impl Source<'_> {
     /// A lease that tells of writers; `None` where the file system has none.
     pub(super) fn lease(&self) -> Attempt<Option<Lease<'_>>> {
         match read_lease(&self.file).during("asking who writes to it")? {
@@ -350,7 +367,7 @@ impl Source {
 }
 
 /// Opens a file whose copy will be made. It must be what was expected.
-pub(super) fn open_to_copy(folder: &Folder, name: &str, expected: Option<Fingerprint>) -> Attempt<Source> {
+pub(super) fn open_to_copy<'a>(folder: &'a Folder, name: &str, expected: Option<Fingerprint>) -> Attempt<Source<'a>> {
     let file = match folder.open(name) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -365,12 +382,17 @@ pub(super) fn open_to_copy(folder: &Folder, name: &str, expected: Option<Fingerp
     if expected.is_some_and(|expected| expected != stat.fingerprint()) {
         return Err(Trouble::Left(Why::Changed, "it is not what it was when the plan was made".to_owned()));
     }
-    let folder = folder.again().during("opening its folder")?;
     Ok(Source { file, stat, name: name.to_owned(), folder })
 }
 
 /// Takes a file that is on the cache already as our copy, when it has the same contents.
-fn adopt(job: &Job, cache: &Folder, source: &Source, there: &Stat, watch: &mut Watch<'_>) -> Attempt<Published> {
+async fn adopt(
+    job: &Job<'_>,
+    cache: &Folder,
+    source: &Source<'_>,
+    there: &Stat,
+    watch: &mut Watch<'_>,
+) -> Attempt<Published> {
     let _lease = source.lease()?;
     let copy = cache.open(&job.names.file).during("opening the file on the cache")?;
     if Stat::of_file(&copy).during("looking at the file on the cache")? != *there {
@@ -379,8 +401,8 @@ fn adopt(job: &Job, cache: &Folder, source: &Source, there: &Stat, watch: &mut W
     if !same_contents(&source.file, &copy, watch).map_err(copy_trouble)? {
         return Err(Trouble::Left(Why::Conflict, "the file on the cache has other contents".to_owned()));
     }
-    copy.sync_all().during("making the copy durable")?;
-    ops::sync(cache).during("making the copy's name durable")?;
+    job.sync_file(&copy).await.during("making the copy durable")?;
+    job.sync(cache).await.during("making the copy's name durable")?;
     let checksum = checksum(&copy, watch).map_err(copy_trouble)?;
     source.check_unchanged()?;
     Ok(Published { from: source.stat.fingerprint(), copy: there.fingerprint(), checksum })
@@ -401,11 +423,13 @@ pub(super) fn copy_trouble(error: CopyError) -> Trouble {
 /// Whether nobody has opened a file for writing since the lease on it was taken.
 pub(super) fn not_wanted_by_a_writer(lease: Option<&Lease<'_>>) -> Attempt<()> {
     match lease {
-        Some(lease) if lease.broken() => {
-            Err(Trouble::Left(Why::Changed, "somebody opened it for writing meanwhile".to_owned()))
-        }
+        Some(lease) if lease.broken() => Err(a_writer_came()),
         _ => Ok(()),
     }
+}
+
+fn a_writer_came() -> Trouble {
+    Trouble::Left(Why::Changed, "somebody opened it for writing meanwhile".to_owned())
 }
 
 fn changed() -> Trouble {
@@ -420,7 +444,7 @@ fn check_original(array: &Folder, name: &str, original: &Stat) -> Attempt<()> {
 
 /// Whether the copy is what was published, and where everybody else finds it: its folder may have been
 /// renamed meanwhile.
-fn check_copy(job: &Job, copy: Fingerprint) -> Attempt<()> {
+fn check_copy(job: &Job<'_>, copy: Fingerprint) -> Attempt<()> {
     match job.cache.folder.stat_below(&job.action.path).during("looking at the copy again")? {
         Some(stat) if stat.is_file() && stat.fingerprint() == copy => Ok(()),
         _ => Err(Trouble::Left(Why::Conflict, "somebody changed or removed the cached copy".to_owned())),
@@ -428,13 +452,14 @@ fn check_copy(job: &Job, copy: Fingerprint) -> Attempt<()> {
 }
 
 /// Renames the original to `to`, and back again if that was not the original, or if `still_good` says no.
-fn step_aside(
+async fn step_aside(
+    job: &Job<'_>,
     array: &Folder,
-    name: &str,
     to: &str,
     original: &Stat,
     still_good: impl Fn() -> Attempt<()>,
 ) -> Attempt<()> {
+    let name = &job.names.file;
     check_original(array, name, original)?;
     still_good()?;
     ops::rename(array, name, to).during("renaming the original")?;
@@ -447,21 +472,21 @@ fn step_aside(
     if verdict.is_err() {
         ops::rename(array, to, name).during("renaming the original back")?;
     }
-    ops::sync(array).during("making the new name of the original durable")?;
+    job.sync(array).await.during("making the new name of the original durable")?;
     verdict
 }
 
 /// Puts a link in the place of the original in one step; the original is then under the link's
 /// temporary name. Everything is put back if what came out was not the original.
-fn put_link(job: &Job, array: &Folder, original: &Stat, still_good: impl Fn() -> Attempt<()>) -> Attempt<()> {
+async fn put_link(job: &Job<'_>, array: &Folder, original: &Stat, still_good: impl Fn() -> Attempt<()>) -> Attempt<()> {
     let Names { file, link, .. } = &job.names;
     check_original(array, file, original)?;
     still_good()?;
     ops::symlink(array, &job.link_target(), link).during("making the link")?;
-    ops::sync(array).during("making the link durable")?;
+    job.sync(array).await.during("making the link durable")?;
     if let Err(error) = ops::exchange(array, link, file) {
         ops::unlink(array, link).during("removing the link")?;
-        ops::sync(array).during("making the removal of the link durable")?;
+        job.sync(array).await.during("making the removal of the link durable")?;
         return Err(Trouble::Failed(format!("exchanging the original for its link: {error}")));
     }
     let out = array.stat(link).during("looking at the original")?;
@@ -476,26 +501,27 @@ fn put_link(job: &Job, array: &Folder, original: &Stat, still_good: impl Fn() ->
             ops::unlink(array, link).during("removing the link")?;
         }
     }
-    ops::sync(array).during("making the link durable")?;
+    job.sync(array).await.during("making the link durable")?;
     verdict
 }
 
 /// Whether `name` is the link to the cached copy that this action makes, or made.
-pub(super) fn is_our_link(job: &Job, array: &Folder, name: &str) -> Attempt<bool> {
+pub(super) fn is_our_link(job: &Job<'_>, array: &Folder, name: &str) -> Attempt<bool> {
     let is_link = array.stat(name).during("looking at a link")?.is_some_and(|stat| stat.kind == Kind::Link);
     Ok(is_link && array.read_link(name).during("reading a link")? == job.link_target().as_bytes())
 }
 
 /// Removes a copy that was published a moment ago and turned out to be of something older. It stays when
 /// the array has no regular file under the name: then it is the only one.
-pub(super) fn take_copy_back(array: &Folder, cache: &Folder, name: &str, copy: Fingerprint) -> Attempt<()> {
+pub(super) async fn take_copy_back(job: &Job<'_>, array: &Folder, cache: &Folder, copy: Fingerprint) -> Attempt<()> {
+    let name = &job.names.file;
     let original = array.stat(name).during("looking at the original")?;
     let ours = cache.stat(name).during("looking at the copy")?;
     if original.is_some_and(|original| original.is_file())
         && ours.is_some_and(|ours| ours.is_file() && ours.fingerprint() == copy)
     {
         ops::unlink(cache, name).during("taking the copy back")?;
-        ops::sync(cache).during("making its removal durable")?;
+        job.sync(cache).await.during("making its removal durable")?;
     }
     Ok(())
 }

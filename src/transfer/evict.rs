@@ -25,15 +25,16 @@ struct Seen {
 
 impl Transfer<'_> {
     /// `published`: what an earlier attempt at this very action has put on the array already.
-    pub(super) fn evict(
-        &mut self,
-        job: &Job,
+    pub(super) async fn evict(
+        &self,
+        job: &Job<'_>,
         published: Option<Published>,
         watch: &mut Watch<'_>,
     ) -> Attempt<Finished> {
-        let array = Workplace::open_if_there(job.array, &job.action.path).during("opening the folder on the array")?;
-        let cache = Workplace::open_if_there(job.cache, &job.action.path).during("opening the folder on the cache")?;
-        let (array_folder, cache_folder) = (array.as_ref().map(|a| &a.folder), cache.as_ref().map(|c| &c.folder));
+        let (path, places) = (&job.action.path, &job.together.places);
+        let array = Workplace::open_if_there(job.array, path, places).during("opening the folder on the array")?;
+        let cache = Workplace::open_if_there(job.cache, path, places).during("opening the folder on the cache")?;
+        let (array_folder, cache_folder) = (array.as_deref(), cache.as_deref());
         let seen = look(job, array_folder, cache_folder, published)?;
         self.check_unused(job, cache_folder, &seen)?;
         let mut finished = Finished::default();
@@ -45,7 +46,7 @@ impl Transfer<'_> {
             (Way::Vanished, ..) => finished.note = Some("neither tier has it any more".to_owned()),
             (Way::Forget, array, _) => {
                 if let Some(array) = array.filter(|_| seen.kept == KeptName::Original) {
-                    drop_kept_twin(job, array, watch)?;
+                    drop_kept_twin(job, array, watch).await?;
                 }
                 finished.note = Some("the cached copy was gone already".to_owned());
             }
@@ -57,49 +58,49 @@ impl Transfer<'_> {
                 if (seen.array, seen.kept) == (ArrayName::Replaced, KeptName::Original) {
                     // The same content as the copy that goes next, and as superseded.
                     ops::unlink(array, &job.names.kept).during("removing the older original")?;
-                    ops::sync(array).during("making its removal durable")?;
+                    job.sync(array).await.during("making its removal durable")?;
                 }
-                drop_copy(job, array, cache, &seen)?;
+                drop_copy(job, array, cache, &seen).await?;
             }
             (Way::DropIfEqual, Some(array), Some(cache)) => {
                 if !equal(job, array, cache, watch)? {
                     let detail = "the array has another file of that name, and the copy differs from it";
                     return Err(Trouble::Left(Why::Conflict, detail.to_owned()));
                 }
-                drop_copy(job, array, cache, &seen)?;
+                drop_copy(job, array, cache, &seen).await?;
             }
             (Way::Restore, Some(array), cache) => {
-                restore(job, array)?;
-                Self::drop_after(job, array, cache)?;
+                restore(job, array).await?;
+                drop_after(job, array, cache).await?;
             }
             (Way::RestoreOverLink, Some(array), cache) => {
-                restore_over_link(job, array)?;
-                Self::drop_after(job, array, cache)?;
+                restore_over_link(job, array).await?;
+                drop_after(job, array, cache).await?;
             }
             (Way::CopyBack | Way::CopyBackOver, _, Some(cache)) => {
-                self.copy_back(job, cache, &seen, way, &mut finished, watch)?;
+                self.copy_back(job, cache, &seen, way, &mut finished, watch).await?;
             }
             (_, None, _) | (_, _, None) => {
                 return Err(Trouble::Failed("its folder went away meanwhile".to_owned()));
             }
         }
         if let Some(published) = published {
-            drop_stale_kept(job, array_folder, published)?;
+            drop_stale_kept(job, array_folder, published).await?;
         }
         finished.array = job.array.folder.stat_below(&job.action.path).ok().flatten().map(|stat| stat.fingerprint());
-        finished.unmade = self.remove_empty_folders(job, job.cache)?;
+        finished.unmade = self.remove_empty_folders(job, job.cache).await?;
         Ok(finished)
     }
 
     /// Whether a disk of the map other than the job's has the file, put there since it was cached.
-    pub(super) fn is_elsewhere(&self, job: &Job) -> Attempt<bool> {
+    pub(super) fn is_elsewhere(&self, job: &Job<'_>) -> Attempt<bool> {
         let Some(map) = self.tiers.map(&job.action.map) else { return Ok(false) };
         let found = map.find(&job.action.path).during("looking for it on the other disks")?;
         Ok(found.iter().any(|(root, _)| root.path != job.array.path))
     }
 
     /// A copy that somebody reads stays until the next run.
-    fn check_unused(&self, job: &Job, cache: Option<&Folder>, seen: &Seen) -> Attempt<()> {
+    fn check_unused(&self, job: &Job<'_>, cache: Option<&Folder>, seen: &Seen) -> Attempt<()> {
         if !self.options.skip_open_files || seen.copy == CacheName::Absent {
             return Ok(());
         }
@@ -116,20 +117,10 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Looks again, after the original is back, and removes the copy if there is one.
-    fn drop_after(job: &Job, array: &Folder, cache: Option<&Folder>) -> Attempt<()> {
-        let seen = look(job, Some(array), cache, None)?;
-        match (seen.array, seen.copy, cache) {
-            (_, CacheName::Absent, _) => Ok(()),
-            (ArrayName::Original, CacheName::Ours, Some(cache)) => drop_copy(job, array, cache, &seen),
-            _ => Err(Trouble::Left(Why::Changed, "it changed meanwhile; both copies stay".to_owned())),
-        }
-    }
-
     /// Copies the cached file to the array, and then removes it from the cache.
-    fn copy_back(
-        &mut self,
-        job: &Job,
+    async fn copy_back(
+        &self,
+        job: &Job<'_>,
         cache: &Folder,
         seen: &Seen,
         way: Way,
@@ -138,31 +129,40 @@ impl Transfer<'_> {
     ) -> Attempt<()> {
         let file = &job.names.file;
         let source = open_to_copy(cache, file, seen.copy_stat.as_ref().map(Stat::fingerprint))?;
-        let array = self.make_folders(job, job.array, job.cache)?;
-        let array = &array.folder;
+        let array = &*self.make_folders(job, job.array, job.cache).await?;
         let over = way == Way::CopyBackOver;
         let place = if over { Place::Over(seen.array_stat.as_ref()) } else { Place::Free };
-        let published = self.copy_in(job, array, job.array, &source, finished, watch, place)?;
-        self.publish(job, published)?;
+        let published = self.copy_in(job, (array, job.array), &source, finished, watch, place).await?;
+        job.publish(published).await;
         finished.bytes = source.stat.size;
         finished.checksum = Some(published.checksum);
         if over {
             // What was exchanged for the new content: the older original, or our link.
             ops::unlink(array, &job.names.old).during("removing what was replaced")?;
-            ops::sync(array).during("making its removal durable")?;
+            job.sync(array).await.during("making its removal durable")?;
         }
         drop(source);
         let seen = look(job, Some(array), Some(cache), Some(published))?;
         if (seen.array, seen.copy) != (ArrayName::Original, CacheName::Ours) {
             return Err(Trouble::Left(Why::Changed, "it changed meanwhile; both copies stay".to_owned()));
         }
-        drop_copy(job, array, cache, &seen)?;
-        drop_stale_kept(job, Some(array), published)
+        drop_copy(job, array, cache, &seen).await?;
+        drop_stale_kept(job, Some(array), published).await
+    }
+}
+
+/// Looks again, after the original is back, and removes the copy if there is one.
+async fn drop_after(job: &Job<'_>, array: &Folder, cache: Option<&Folder>) -> Attempt<()> {
+    let seen = look(job, Some(array), cache, None)?;
+    match (seen.array, seen.copy, cache) {
+        (_, CacheName::Absent, _) => Ok(()),
+        (ArrayName::Original, CacheName::Ours, Some(cache)) => drop_copy(job, array, cache, &seen).await,
+        _ => Err(Trouble::Left(Why::Changed, "it changed meanwhile; both copies stay".to_owned())),
     }
 }
 
 /// What stands under the names now. What an earlier attempt has published counts as the original.
-fn look(job: &Job, array: Option<&Folder>, cache: Option<&Folder>, published: Option<Published>) -> Attempt<Seen> {
+fn look(job: &Job<'_>, array: Option<&Folder>, cache: Option<&Folder>, published: Option<Published>) -> Attempt<Seen> {
     let names = &job.names;
     let stat = |folder: Option<&Folder>, name: &str| match folder {
         Some(folder) => folder.stat(name).during("looking at the file"),
@@ -194,18 +194,18 @@ fn look(job: &Job, array: Option<&Folder>, cache: Option<&Folder>, published: Op
     Ok(Seen { array: array_name, kept, copy, array_stat, copy_stat })
 }
 
-fn equal(job: &Job, array: &Folder, cache: &Folder, watch: &mut Watch<'_>) -> Attempt<bool> {
+fn equal(job: &Job<'_>, array: &Folder, cache: &Folder, watch: &mut Watch<'_>) -> Attempt<bool> {
     let file = &job.names.file;
     are_equal(&open_to_copy(array, file, None)?, &open_to_copy(cache, file, None)?, watch)
 }
 
-fn are_equal(one: &Source, other: &Source, watch: &mut Watch<'_>) -> Attempt<bool> {
+fn are_equal(one: &Source<'_>, other: &Source<'_>, watch: &mut Watch<'_>) -> Attempt<bool> {
     Ok(one.stat.size == other.stat.size && same_contents(&one.file, &other.file, watch).map_err(copy_trouble)?)
 }
 
 /// The mover has taken the copy to the array, beside the original that was kept: one of them is enough.
 /// Where they differ both stay, and so they do when somebody is at work on either of them.
-fn drop_kept_twin(job: &Job, array: &Folder, watch: &mut Watch<'_>) -> Attempt<()> {
+async fn drop_kept_twin(job: &Job<'_>, array: &Folder, watch: &mut Watch<'_>) -> Attempt<()> {
     let (file, kept) = (&job.names.file, &job.names.kept);
     let survivor = open_to_copy(array, file, None)?;
     let twin = open_to_copy(array, kept, job.action.array)?;
@@ -213,46 +213,46 @@ fn drop_kept_twin(job: &Job, array: &Folder, watch: &mut Watch<'_>) -> Attempt<(
     if !are_equal(&survivor, &twin, watch)? {
         return Ok(());
     }
-    make_durable(&survivor.file).during("making the file on the array durable")?;
-    ops::sync(array).during("making its name durable")?;
+    make_durable(job, &survivor.file).await.during("making the file on the array durable")?;
+    job.sync(array).await.during("making its name durable")?;
     for (source, lease) in [(&survivor, &survivor_lease), (&twin, &twin_lease)] {
         source.check_unchanged()?;
         not_wanted_by_a_writer(lease.as_ref())?;
     }
     ops::unlink(array, kept).during("removing the kept original")?;
-    ops::sync(array).during("making its removal durable")
+    job.sync(array).await.during("making its removal durable")
 }
 
 /// Gives the kept original its name back.
-fn restore(job: &Job, array: &Folder) -> Attempt<()> {
+async fn restore(job: &Job<'_>, array: &Folder) -> Attempt<()> {
     ops::rename(array, &job.names.kept, &job.names.file).during("giving the original its name back")?;
-    ops::sync(array).during("making the name of the original durable")
+    job.sync(array).await.during("making the name of the original durable")
 }
 
 /// Puts the kept original in the place of our link, in one step.
-fn restore_over_link(job: &Job, array: &Folder) -> Attempt<()> {
+async fn restore_over_link(job: &Job<'_>, array: &Folder) -> Attempt<()> {
     let (file, kept) = (&job.names.file, &job.names.kept);
     ops::exchange(array, kept, file).during("exchanging the link for the original")?;
     if !is_our_link(job, array, kept)? {
         ops::exchange(array, kept, file).during("exchanging them back")?;
         return Err(Trouble::Left(Why::Changed, "the link was replaced meanwhile".to_owned()));
     }
-    ops::sync(array).during("making the name of the original durable")?;
+    job.sync(array).await.during("making the name of the original durable")?;
     ops::unlink(array, kept).during("removing the link")?;
-    ops::sync(array).during("making the removal of the link durable")
+    job.sync(array).await.during("making the removal of the link durable")
 }
 
 /// Removes the cached copy, after what stays was made durable. It steps aside first, so that what is
 /// removed is what was looked at. Nobody may be writing to either of them.
-fn drop_copy(job: &Job, array: &Folder, cache: &Folder, seen: &Seen) -> Attempt<()> {
+async fn drop_copy(job: &Job<'_>, array: &Folder, cache: &Folder, seen: &Seen) -> Attempt<()> {
     let (file, old) = (&job.names.file, &job.names.old);
     let changed = || Trouble::Left(Why::Changed, "it changed meanwhile; both copies stay".to_owned());
     let (Some(stays), Some(goes)) = (&seen.array_stat, &seen.copy_stat) else { return Err(changed()) };
     let survivor = open_to_copy(array, file, Some(stays.fingerprint()))?;
     let copy = open_to_copy(cache, file, Some(goes.fingerprint()))?;
     let (survivor_lease, copy_lease) = (survivor.lease()?, copy.lease()?);
-    make_durable(&survivor.file).during("making the file on the array durable")?;
-    ops::sync(array).during("making its name durable")?;
+    make_durable(job, &survivor.file).await.during("making the file on the array durable")?;
+    job.sync(array).await.during("making its name durable")?;
     ops::rename(cache, file, old).during("setting the copy aside")?;
     let moved = cache.stat(old).during("looking at the copy")?;
     // Where everybody else finds it: its folder may have been renamed meanwhile.
@@ -263,23 +263,23 @@ fn drop_copy(job: &Job, array: &Folder, cache: &Folder, seen: &Seen) -> Attempt<
         && not_wanted_by_a_writer(copy_lease.as_ref()).is_ok();
     if !is_good {
         ops::rename(cache, old, file).during("putting the copy back")?;
-        ops::sync(cache).during("making the copy's name durable")?;
+        job.sync(cache).await.during("making the copy's name durable")?;
         return Err(changed());
     }
     ops::unlink(cache, old).during("removing the copy")?;
-    ops::sync(cache).during("making the removal of the copy durable")
+    job.sync(cache).await.during("making the removal of the copy durable")
 }
 
 /// `fsync`, except where the array is shared read-only and nothing can be waiting to be written.
-fn make_durable(file: &std::fs::File) -> std::io::Result<()> {
-    match file.sync_all() {
+async fn make_durable(job: &Job<'_>, file: &std::fs::File) -> std::io::Result<()> {
+    match job.sync_file(file).await {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EINVAL)) => Ok(()),
         result => result,
     }
 }
 
 /// Removes the kept original that is older than what was copied back over it.
-fn drop_stale_kept(job: &Job, array: Option<&Folder>, published: Published) -> Attempt<()> {
+async fn drop_stale_kept(job: &Job<'_>, array: Option<&Folder>, published: Published) -> Attempt<()> {
     let Some(array) = array else { return Ok(()) };
     let (file, kept) = (&job.names.file, &job.names.kept);
     let newer = array.stat(file).during("looking at the file on the array")?;
@@ -288,7 +288,7 @@ fn drop_stale_kept(job: &Job, array: Option<&Folder>, published: Published) -> A
         && older.is_some_and(|older| older.is_file() && Some(older.fingerprint()) == job.action.array);
     if is_stale {
         ops::unlink(array, kept).during("removing the older original")?;
-        ops::sync(array).during("making its removal durable")?;
+        job.sync(array).await.during("making its removal durable")?;
     }
     Ok(())
 }

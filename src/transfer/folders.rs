@@ -5,9 +5,13 @@
 //! ever removed, on the cache, when they are empty. The times of every folder that an action works in
 //! are put back, because Plex reads from them what to scan again.
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::os::fd::AsFd;
+use std::rc::{Rc, Weak};
 
 use super::engine::metadata::{DirTimes, copy_metadata};
 use super::{Attempt, During, Job, Transfer, ops};
@@ -15,49 +19,84 @@ use crate::history::record::{Event, MadeFolder};
 use crate::paths::MediaPath;
 use crate::tier::{Folder, Kind, Root};
 
-/// The folder of a file, and the times to put back when the work in it is done.
+/// The folders that are worked in now, by device and inode. What several actions of a batch work in is open
+/// once and has one set of times: those from before the first of them came.
+#[derive(Debug, Default)]
+pub(super) struct Places(RefCell<BTreeMap<(u64, u64), Weak<Place>>>);
+
+impl Places {
+    /// The place that `folder` is; with the times that it has now where nobody works in it yet.
+    fn of(&self, folder: Folder) -> io::Result<Rc<Place>> {
+        let stat = folder.stat_self()?;
+        let mut places = self.0.borrow_mut();
+        if let Some(place) = places.get(&(stat.dev, stat.ino)).and_then(Weak::upgrade) {
+            return Ok(place);
+        }
+        // Else the list would grow with the run.
+        places.retain(|_, place| place.strong_count() > 0);
+        let times = DirTimes::take(&handle(&folder)?)?;
+        let place = Rc::new(Place { folder, times: Cell::new(times), has_new_times: Cell::new(false) });
+        places.insert((stat.dev, stat.ino), Rc::downgrade(&place));
+        Ok(place)
+    }
+}
+
+/// A folder, and the times to put back when the work in it is done.
+#[derive(Debug)]
+struct Place {
+    folder: Folder,
+    times: Cell<DirTimes>,
+    has_new_times: Cell<bool>,
+}
+
+impl Drop for Place {
+    /// Best effort, and no more is needed: times are no data.
+    fn drop(&mut self) {
+        if let Err(error) = handle(&self.folder).and_then(|file| self.times.get().restore(&file)) {
+            tracing::debug!("cannot put back the times of a folder: {error}");
+        }
+    }
+}
+
+/// The folder of a file, and those above it that had to be made. Their times are put back when it is dropped,
+/// unless others still work there.
+#[derive(Debug)]
 pub(super) struct Workplace {
-    pub(super) folder: Folder,
-    times: Vec<(File, DirTimes)>,
+    place: Rc<Place>,
+    /// Those in which it, or one on the way to it, was made.
+    _above: Vec<Rc<Place>>,
+}
+
+impl Deref for Workplace {
+    type Target = Folder;
+
+    fn deref(&self) -> &Folder {
+        &self.place.folder
+    }
 }
 
 impl Workplace {
     /// A folder that is there.
-    pub(super) fn open(root: &Root, path: &MediaPath) -> io::Result<Self> {
-        let folder = root.folder.parent_of(path)?;
-        let file = handle(&folder)?;
-        let times = DirTimes::take(&file)?;
-        Ok(Self { folder, times: vec![(file, times)] })
+    pub(super) fn open(root: &Root, path: &MediaPath, places: &Places) -> io::Result<Self> {
+        Ok(Self { place: places.of(root.folder.parent_of(path)?)?, _above: Vec::new() })
     }
 
     /// The same, or `None` when the folder is not there.
-    pub(super) fn open_if_there(root: &Root, path: &MediaPath) -> io::Result<Option<Self>> {
-        match Self::open(root, path) {
+    pub(super) fn open_if_there(root: &Root, path: &MediaPath, places: &Places) -> io::Result<Option<Self>> {
+        match Self::open(root, path, places) {
             Ok(place) => Ok(Some(place)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
-}
 
-impl Workplace {
-    /// Takes the folder's times as they are now, before anything was changed in it.
-    pub(super) fn take_times_anew(&mut self) -> io::Result<()> {
-        for (file, times) in &mut self.times {
-            *times = DirTimes::take(file)?;
+    /// Takes the folder's times as they are now, before anything was changed in it. Those who come to it while
+    /// the first who did so is still there find its changes in them, and leave them.
+    pub(super) fn take_times_anew(&self) -> io::Result<()> {
+        if !self.place.has_new_times.replace(true) {
+            self.place.times.set(DirTimes::take(&handle(&self.place.folder)?)?);
         }
         Ok(())
-    }
-}
-
-impl Drop for Workplace {
-    /// Best effort, and no more is needed: times are no data.
-    fn drop(&mut self) {
-        for (file, times) in &self.times {
-            if let Err(error) = times.restore(file) {
-                tracing::debug!("cannot put back the times of a folder: {error}");
-            }
-        }
     }
 }
 
@@ -68,11 +107,12 @@ fn handle(folder: &Folder) -> io::Result<File> {
 impl Transfer<'_> {
     /// The folder of the job's file below `at`; what is missing is made like its counterpart below
     /// `like`.
-    pub(super) fn make_folders(&mut self, job: &Job, at: &Root, like: &Root) -> Attempt<Workplace> {
+    pub(super) async fn make_folders(&self, job: &Job<'_>, at: &Root, like: &Root) -> Attempt<Workplace> {
         let path = &job.action.path;
+        let places = &job.together.places;
         let mut missing = Vec::new();
         let mut parent = path.parent();
-        let mut folder = loop {
+        let folder = loop {
             let Some(there) = parent else { break at.folder.parent_of(&first_component(path)) };
             match at.folder.folder(&there) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -83,13 +123,12 @@ impl Transfer<'_> {
             }
         }
         .during("opening the folder to copy to")?;
-        let file = handle(&folder).during("opening the folder to copy to")?;
-        let taken = DirTimes::take(&file).during("reading the times of a folder")?;
-        let mut times = vec![(file, taken)];
+        let mut place = places.of(folder).during("reading the times of a folder")?;
         if !missing.is_empty() {
             let folders = missing.iter().map(|path| MadeFolder { root: at.path.clone(), path: path.clone() }).collect();
-            self.history.record_for(job.run, Event::Made { seq: job.seq, folders })?;
+            job.record(Event::Made { seq: job.seq, folders }).await;
         }
+        let mut above = Vec::new();
         for path in missing.iter().rev() {
             let what = format!("making the folder {}", at.path.join(path.as_path()));
             let like = match like.folder.folder(path).and_then(|like| handle(&like)) {
@@ -97,37 +136,44 @@ impl Transfer<'_> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(error).during(&what),
             };
-            if let Err(error) = make_like(&folder, &job.names.part, path.file_name(), like.as_ref()) {
-                // Should it stay, the action stays open, and settling removes it.
-                drop(ops::remove_empty_folder(&folder, &job.names.part));
-                return Err(error).during(&what);
-            }
-            folder = at.folder.folder(path).during(&what)?;
-            if let Some(like) = like {
-                let file = handle(&folder).during(&what)?;
-                times.push((file, DirTimes::take(&like).during(&what)?));
-            }
+            above.push(Rc::clone(&place));
+            // Another one of the batch may have made it meanwhile.
+            place = match at.folder.folder(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if let Err(error) = make_like(&place.folder, &job.names.part, path.file_name(), like.as_ref()) {
+                        // Should it stay, the action stays open, and settling removes it.
+                        drop(ops::remove_empty_folder(&place.folder, &job.names.part));
+                        return Err(error).during(&what);
+                    }
+                    let made = at.folder.folder(path).and_then(|made| places.of(made)).during(&what)?;
+                    if let Some(like) = like {
+                        made.times.set(DirTimes::take(&like).during(&what)?);
+                    }
+                    made
+                }
+                there => there.and_then(|there| places.of(there)).during(&what)?,
+            };
         }
-        Ok(Workplace { folder, times })
+        Ok(Workplace { place, _above: above })
     }
 
     /// Removes the folders above the job's file below `at` that we made and that are empty now.
-    pub(super) fn remove_empty_folders(&self, job: &Job, at: &Root) -> Attempt<Vec<MadeFolder>> {
+    pub(super) async fn remove_empty_folders(&self, job: &Job<'_>, at: &Root) -> Attempt<Vec<MadeFolder>> {
         let mut removed = Vec::new();
         let mut next = job.action.path.parent();
         while let Some(path) = next {
             let id = (at.path.clone(), path.clone());
-            if !self.history.index().made.contains(&id) {
+            if !self.history.borrow().index().made.contains(&id) {
                 break;
             }
-            let gone = match Workplace::open_if_there(at, &path) {
-                Ok(Some(above)) => ops::remove_empty_folder(&above.folder, path.file_name())
-                    .and_then(|gone| ops::sync(&above.folder).map(|()| gone)),
-                Ok(None) => Ok(true),
-                Err(error) => Err(error),
-            };
-            if !gone.during(&format!("removing the empty folder {}", at.path.join(path.as_path())))? {
-                break;
+            let what = format!("removing the empty folder {}", at.path.join(path.as_path()));
+            let above = Workplace::open_if_there(at, &path, &job.together.places).during(&what)?;
+            if let Some(above) = above {
+                if !ops::remove_empty_folder(&above, path.file_name()).during(&what)? {
+                    break;
+                }
+                // Also when it was gone already: whoever removed it may have been killed before its sync.
+                job.sync(&above).await.during(&what)?;
             }
             next = path.parent();
             removed.push(MadeFolder { root: id.0, path: id.1 });
@@ -151,19 +197,23 @@ fn make_like(folder: &Folder, part: &str, name: &str, like: Option<&File>) -> io
         // Somebody was faster.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             ops::remove_empty_folder(folder, part)?;
+            return ops::sync(folder);
         }
         result => result?,
     }
-    ops::sync(folder)
+    ops::sync(folder).inspect_err(|_| {
+        // Others of the batch must not rely on it: they make one that is durable, or none.
+        drop(ops::remove_empty_folder(folder, name));
+    })
 }
 
 /// The folders above the job's file below `at` in which one was being made and is not finished.
-pub(super) fn half_made_in(job: &Job, at: &Root) -> io::Result<Vec<Workplace>> {
+pub(super) fn half_made_in(job: &Job<'_>, at: &Root) -> io::Result<Vec<Workplace>> {
     let mut found = Vec::new();
     let mut next = job.action.path.parent();
     while let Some(path) = next {
-        if let Some(above) = Workplace::open_if_there(at, &path)?
-            && above.folder.stat(&job.names.part)?.is_some_and(|stat| stat.kind == Kind::Folder)
+        if let Some(above) = Workplace::open_if_there(at, &path, &job.together.places)?
+            && above.stat(&job.names.part)?.is_some_and(|stat| stat.kind == Kind::Folder)
         {
             found.push(above);
         }

@@ -13,9 +13,12 @@ mod folders;
 mod ops;
 pub mod probe;
 mod settle;
+mod together;
 
+use std::cell::{Cell, RefCell};
+use std::fs::File;
 use std::io::{self, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -23,8 +26,9 @@ use crate::checksum::Checksum;
 use crate::history::record::{Ended, Event, MadeFolder, Outcome, Published};
 use crate::history::{History, HistoryError, OpenAction};
 use crate::plan::{Action, Kind, Why};
-use crate::tier::{Fingerprint, KnownRoot, MARKER, Marker, Root, Space, Tier, Tiers};
+use crate::tier::{Fingerprint, Folder, KnownRoot, MARKER, Marker, Root, Space, Tier, Tiers};
 pub use engine::{CopyError, CopyOptions, Stop, Verify, Watch};
+use together::Together;
 
 /// The ending of the name under which an original is kept beside its replacement, as `PlexCache-D`
 /// has it too.
@@ -46,13 +50,15 @@ pub struct Options {
     pub skip_open_files: bool,
 }
 
-/// Carries out actions, one at a time.
+/// Carries out actions: one at a time, or small ones in batches that share their flushes.
 #[derive(Debug)]
 pub struct Transfer<'a> {
     tiers: &'a Tiers,
-    history: &'a mut History,
+    /// Borrowed for a moment each, never while an action waits.
+    history: RefCell<&'a mut History>,
     options: Options,
-    seq: u32,
+    seq: Cell<u32>,
+    together: Together,
 }
 
 /// What came of an interrupted action.
@@ -64,19 +70,13 @@ pub struct Settled {
     pub ended: Result<Ended, String>,
 }
 
-/// Why an action did not come to its end.
+/// Why an action did not come to its end. That the history cannot be written is none of these: no action
+/// goes on then.
 #[derive(Debug)]
 enum Trouble {
-    History(HistoryError),
     /// Left alone, for a reason that is no fault.
     Left(Why, String),
     Failed(String),
-}
-
-impl From<HistoryError> for Trouble {
-    fn from(error: HistoryError) -> Self {
-        Self::History(error)
-    }
 }
 
 type Attempt<T> = Result<T, Trouble>;
@@ -112,6 +112,7 @@ struct Job<'a> {
     array: &'a Root,
     cache: &'a Root,
     names: Names,
+    together: &'a Together,
 }
 
 /// Every name an action may touch in a folder: the file's own, and temporary ones of fixed length that
@@ -138,6 +139,25 @@ impl Names {
 }
 
 impl Job<'_> {
+    /// Records what belongs to it; on disk when it returns.
+    async fn record(&self, event: Event) {
+        self.together.record(self.run, event).await;
+    }
+
+    async fn publish(&self, published: Published) {
+        self.record(Event::Published { seq: self.seq, published }).await;
+    }
+
+    /// Makes a file durable. Not to be tried again when it fails.
+    async fn sync_file(&self, file: &File) -> io::Result<()> {
+        self.together.sync_file(file).await
+    }
+
+    /// Makes the names of a folder durable.
+    async fn sync(&self, folder: &Folder) -> io::Result<()> {
+        self.together.sync(folder).await
+    }
+
     /// What our link on the array says: where the cached copy is.
     fn link_target(&self) -> String {
         self.action.cache_path().into_string()
@@ -146,11 +166,12 @@ impl Job<'_> {
 
 impl<'a> Transfer<'a> {
     pub fn new(tiers: &'a Tiers, history: &'a mut History, options: Options) -> Self {
-        Self { tiers, history, options, seq: 0 }
+        let together = Together::default();
+        Self { tiers, history: RefCell::new(history), options, seq: Cell::new(0), together }
     }
 
     pub fn history(&mut self) -> &mut History {
-        self.history
+        self.history.get_mut()
     }
 
     /// Records the roots that are used for the first time, and puts a marker on those that can be
@@ -159,10 +180,10 @@ impl<'a> Transfer<'a> {
     /// # Errors
     /// The history cannot be written, or a root that has to be written cannot be.
     pub fn mark_new_roots(&mut self) -> Result<(), MarkError> {
-        let tiers = self.tiers;
+        let (tiers, history) = (self.tiers, self.history.get_mut());
         for map in &tiers.maps {
             for root in map.array.iter().chain([&map.cache]).filter(|root| root.is_new) {
-                let known = self.history.index().roots.get(&root.path).filter(|known| !known.marked);
+                let known = history.index().roots.get(&root.path).filter(|known| !known.marked);
                 let was_cut_short = known.is_some();
                 let id = root.id.clone().or_else(|| known.and_then(|known| known.id.clone()));
                 let id = match id {
@@ -179,7 +200,7 @@ impl<'a> Transfer<'a> {
                 if root.id.is_none() {
                     // Recorded before it is written: a marker that the history does not know would
                     // look like another state directory's.
-                    self.history.record(Event::Root(known.clone()))?;
+                    history.record(Event::Root(known.clone()))?;
                     match write_marker(root, &Marker { id }) {
                         Ok(true) => {}
                         Ok(false) => known.id = None,
@@ -192,21 +213,38 @@ impl<'a> Transfer<'a> {
                         .map_err(|source| MarkError::mark(root, source))?;
                 }
                 known.marked = true;
-                self.history.record(Event::Root(known))?;
+                history.record(Event::Root(known))?;
             }
         }
         Ok(())
     }
 
-    /// Carries out one action, from its intent to its outcome.
+    /// How many of the first of `actions` can go together: those whose flushes [`Transfer::perform`] shares. 0
+    /// when there are none.
+    pub fn batch(&self, actions: &[Action]) -> usize {
+        together::batch(actions, self.options.copy.bytes_per_second)
+    }
+
+    /// Carries out actions together, each from its intent to its outcome, and says what came of each. Their
+    /// order among themselves is not kept: they must be a [`Transfer::batch`].
     ///
     /// # Errors
     /// Only when the history cannot be written: the run has to stop.
-    pub fn perform(&mut self, action: &Action, watch: &mut Watch<'_>) -> Result<Ended, HistoryError> {
-        let start = Instant::now();
-        self.seq += 1;
-        let (run, seq) = (self.history.run(), self.seq);
-        if self.history.index().open.values().any(|open| open.action.key() == action.key()) {
+    pub fn perform(&mut self, actions: &[Action], watch: &mut Watch<'_>) -> Result<Vec<Ended>, HistoryError> {
+        let (start, shares) = (Instant::now(), u32::try_from(actions.len()).unwrap_or(u32::MAX).max(1));
+        let (time, watch, this) = (&|| start.elapsed() / shares, &RefCell::new(watch), &*self);
+        let performed = actions.iter().map(|action| async move {
+            let mut watch = |done| (watch.borrow_mut())(done);
+            this.perform_one(action, time, &mut watch).await
+        });
+        this.together.carry_out(&this.history, performed)
+    }
+
+    /// `time` tells its share of the time so far.
+    async fn perform_one(&self, action: &Action, time: impl Fn() -> Duration, watch: &mut Watch<'_>) -> Ended {
+        let (run, seq) = (self.history.borrow().run(), self.seq.get() + 1);
+        self.seq.set(seq);
+        if self.history.borrow().index().open.values().any(|open| open.action.key() == action.key()) {
             let detail = "an earlier action on it is not settled yet".to_owned();
             return ended(seq, Err(Trouble::Left(Why::Unavailable, detail)));
         }
@@ -215,31 +253,39 @@ impl<'a> Transfer<'a> {
             self.choose_array_root(&mut action);
         }
         let temp = temp_id(run, seq);
-        self.history.record(Event::Intent { seq, temp: temp.clone(), action: action.clone() })?;
+        self.together.record(run, Event::Intent { seq, temp: temp.clone(), action: action.clone() }).await;
         let job = self.job(run, seq, action, &temp);
         let attempt = match &job {
             Some(job) => match job.action.kind {
-                Kind::Cache => self.cache(job, watch),
-                Kind::Evict => self.evict(job, None, watch),
+                Kind::Cache => self.cache(job, watch).await,
+                Kind::Evict => self.evict(job, None, watch).await,
             },
             None => Err(Trouble::Left(Why::Unavailable, "its disk is not among the configured ones".to_owned())),
         };
-        let mut ended = ended(seq, attempt)?;
-        ended.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut ended = ended(seq, attempt);
+        ended.duration_ms = u64::try_from(time().as_millis()).unwrap_or(u64::MAX);
         // Without an outcome on record the next run settles what is left of it.
-        if ended.result == Outcome::Done || job.is_none_or(|job| self.leaves_nothing(&job)) {
-            self.history.record(Event::Ended(ended.clone()))?;
+        let is_over = match &job {
+            Some(job) if ended.result != Outcome::Done => self.leaves_nothing(job).await,
+            _ => true,
+        };
+        if is_over {
+            self.together.record(run, Event::Ended(ended.clone())).await;
         }
-        Ok(ended)
+        ended
     }
 
     /// Removes the empty folders that an action made and that was not done, and says whether nothing else
     /// is left of it: no temporary name, nothing half moved, no copy that only this action knows. What
     /// cannot be looked at is left.
-    fn leaves_nothing(&self, job: &Job) -> bool {
-        let published = self.history.index().open.get(&(job.run, job.seq)).and_then(|open| open.published);
-        [job.cache, job.array].iter().all(|root| self.remove_empty_folders(job, root).is_ok())
-            && settle::leaves_nothing(job, published).unwrap_or(false)
+    async fn leaves_nothing(&self, job: &Job<'_>) -> bool {
+        let published = self.history.borrow().index().open.get(&(job.run, job.seq)).and_then(|open| open.published);
+        for root in [job.cache, job.array] {
+            if self.remove_empty_folders(job, root).await.is_err() {
+                return false;
+            }
+        }
+        settle::leaves_nothing(job, published).unwrap_or(false)
     }
 
     /// Settles every action that has an intent and no outcome: looks at the disk, finishes it or takes
@@ -248,38 +294,41 @@ impl<'a> Transfer<'a> {
     /// # Errors
     /// Only when the history cannot be written: the run has to stop.
     pub fn settle(&mut self, watch: &mut Watch<'_>) -> Result<Vec<Settled>, HistoryError> {
-        let open: Vec<_> = self.history.index().open.iter().map(|(id, open)| (*id, open.clone())).collect();
+        let open = self.history.get_mut().index().open.clone();
         let mut settled = Vec::with_capacity(open.len());
-        for ((run, seq), OpenAction { temp, action, published, .. }) in open {
-            let Some(job) = self.job(run, seq, action.clone(), &temp) else {
-                let ended = Err("its disk is not among the configured ones".to_owned());
-                settled.push(Settled { run, action, ended });
-                continue;
-            };
-            let attempt = match action.kind {
-                Kind::Cache => self.settle_cache(&job, published, watch),
-                Kind::Evict => self.settle_evict(&job, published, watch),
-            };
-            let mut ended = ended(seq, attempt)?;
-            // What could not be found out or put right now may be another time.
-            let is_undecided = ended.result == Outcome::Failed;
-            if is_undecided || (ended.result == Outcome::Skipped && !self.leaves_nothing(&job)) {
-                settled.push(Settled { run, action, ended: Err(ended.error.unwrap_or_default()) });
-                continue;
-            }
-            ended.settled_by = Some(self.history.run());
-            self.history.record_for(run, Event::Ended(ended.clone()))?;
-            settled.push(Settled { run, action, ended: Ok(ended) });
+        for ((run, seq), open) in open {
+            // Each by itself: of one that crashed the next may not be what it was.
+            settled.extend(self.together.carry_out(&self.history, [self.settle_one(run, seq, open, watch)])?);
         }
         Ok(settled)
     }
 
-    fn job(&self, run: u64, seq: u32, action: Action, temp: &str) -> Option<Job<'a>> {
+    async fn settle_one(&self, run: u64, seq: u32, open: OpenAction, watch: &mut Watch<'_>) -> Settled {
+        let OpenAction { temp, action, published, .. } = open;
+        let Some(job) = self.job(run, seq, action.clone(), &temp) else {
+            return Settled { run, action, ended: Err("its disk is not among the configured ones".to_owned()) };
+        };
+        let attempt = match action.kind {
+            Kind::Cache => self.settle_cache(&job, published, watch).await,
+            Kind::Evict => self.settle_evict(&job, published, watch).await,
+        };
+        let mut ended = ended(seq, attempt);
+        // What could not be found out or put right now may be another time.
+        let is_undecided = ended.result == Outcome::Failed;
+        if is_undecided || (ended.result == Outcome::Skipped && !self.leaves_nothing(&job).await) {
+            return Settled { run, action, ended: Err(ended.error.unwrap_or_default()) };
+        }
+        ended.settled_by = Some(self.history.borrow().run());
+        job.record(Event::Ended(ended.clone())).await;
+        Settled { run, action, ended: Ok(ended) }
+    }
+
+    fn job(&self, run: u64, seq: u32, action: Action, temp: &str) -> Option<Job<'_>> {
         let array = self.tiers.root(&action.array_root).filter(|root| root.tier == Tier::Array)?;
         let cache = self.tiers.root(&action.cache_root).filter(|root| root.tier == Tier::Cache)?;
         // A name that comes from the history must not lead out of its folder.
         let names = (!temp.contains('/')).then(|| Names::new(&action, temp))?;
-        Some(Job { run, seq, action, array, cache, names })
+        Some(Job { run, seq, action, array, cache, names, together: &self.together })
     }
 
     /// A file that has to be copied back goes to the disk it came from, or, when that one is gone or
@@ -312,10 +361,6 @@ impl<'a> Transfer<'a> {
         if let Some(root) = map.array.iter().filter(|root| fits(root)).max_by_key(|root| free(root)) {
             action.array_root.clone_from(&root.path);
         }
-    }
-
-    fn publish(&mut self, job: &Job, published: Published) -> Attempt<()> {
-        Ok(self.history.record_for(job.run, Event::Published { seq: job.seq, published })?)
     }
 }
 
@@ -359,15 +404,14 @@ fn write_marker(root: &Root, marker: &Marker) -> io::Result<bool> {
     written.map(|()| true)
 }
 
-fn ended(seq: u32, attempt: Attempt<Finished>) -> Result<Ended, HistoryError> {
+fn ended(seq: u32, attempt: Attempt<Finished>) -> Ended {
     let (result, why, error, finished) = match attempt {
         Ok(finished) => (Outcome::Done, None, finished.note.clone(), finished),
-        Err(Trouble::History(error)) => return Err(error),
         Err(Trouble::Left(why, text)) => (Outcome::Skipped, Some(why), Some(text), Finished::default()),
         Err(Trouble::Failed(text)) => (Outcome::Failed, None, Some(text), Finished::default()),
     };
     let Finished { array, copy, checksum, bytes, unmade, note: _ } = finished;
-    Ok(Ended { seq, result, error, why, bytes, duration_ms: 0, array, copy, checksum, unmade, settled_by: None })
+    Ended { seq, result, error, why, bytes, duration_ms: 0, array, copy, checksum, unmade, settled_by: None }
 }
 
 /// Names the temporary files of an action: 16 hexadecimal digits, of which the random half keeps apart

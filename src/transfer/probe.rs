@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 
 use camino::Utf8Path;
 
-use super::folders::Workplace;
+use super::folders::{Places, Workplace};
 use super::ops;
 use crate::tier::{Folder, Root, Tier};
 
@@ -77,7 +77,7 @@ struct Laid {
 impl Laid {
     fn new(root: &Root) -> io::Result<Self> {
         let name = crate::paths::MediaPath::parse(PROBE).expect("the name is a media path");
-        let place = Workplace::open(root, &name)?;
+        let place = Workplace::open(root, &name, &Places::default())?;
         let folder = root.folder.again()?;
         remove_old(&folder)?;
         let mut file = ops::create(&folder, PROBE)?;

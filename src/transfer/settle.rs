@@ -8,7 +8,7 @@
 
 use std::io;
 
-use super::cache::{copy_trouble, is_our_link, open_to_copy, take_copy_back};
+use super::cache::{copy_trouble, is_our_link, open_to_copy, take_copy_back, take_original_away};
 use super::engine::{CopyError, Watch, checksum, same_contents};
 use super::folders::{Workplace, half_made_in};
 use super::{Attempt, During, Finished, Job, Names, Transfer, Trouble, ops};
@@ -18,131 +18,59 @@ use crate::plan::{self, Why};
 use crate::tier::{Fingerprint, Folder, Kind, Root, Stat};
 
 impl Transfer<'_> {
-    pub(super) fn settle_cache(
-        &mut self,
-        job: &Job,
+    pub(super) async fn settle_cache(
+        &self,
+        job: &Job<'_>,
         published: Option<Published>,
         watch: &mut Watch<'_>,
     ) -> Attempt<Finished> {
-        let array = Workplace::open_if_there(job.array, &job.action.path).during("opening the folder on the array")?;
-        let cache = Workplace::open_if_there(job.cache, &job.action.path).during("opening the folder on the cache")?;
+        let (path, places) = (&job.action.path, &job.together.places);
+        let array = Workplace::open_if_there(job.array, path, places).during("opening the folder on the array")?;
+        let cache = Workplace::open_if_there(job.cache, path, places).during("opening the folder on the cache")?;
         make_names_durable([&array, &cache])?;
         finish_renames(job, array.as_ref(), cache.as_ref())?;
         remove_half_made(job, job.cache)?;
         if let Some(array) = array.as_ref().filter(|_| may_have_moved(job, published)) {
-            give_back_what_stepped_aside(job, &array.folder)?;
+            give_back_what_stepped_aside(job, array)?;
         }
         match (&array, &cache) {
             (array, Some(cache)) => {
-                remove_part(&cache.folder, &job.names.part)?;
-                self.finish_caching(job, array.as_ref().map(|a| &a.folder), &cache.folder, published, watch)
+                remove_part(cache, &job.names.part)?;
+                finish_caching(job, array.as_deref(), cache, published, watch).await
             }
             (Some(array), None) if may_have_moved(job, published) => {
-                put_original_back(job, &array.folder).and(Err(taken_back()))
+                put_original_back(job, array).and(Err(taken_back()))
             }
             (_, None) => Err(taken_back()),
         }
     }
 
-    fn finish_caching(
-        &mut self,
-        job: &Job,
-        array: Option<&Folder>,
-        cache: &Folder,
-        published: Option<Published>,
-        watch: &mut Watch<'_>,
-    ) -> Attempt<Finished> {
-        let recorded = match published {
-            Some(published) => is_good(job, cache, published, watch)?.then_some(published),
-            None => self.publish_unrecorded(job, array, cache, watch)?,
-        };
-        let Some(published) = recorded else {
-            if let Some(array) = array.filter(|_| may_have_moved(job, published)) {
-                put_original_back(job, array)?;
-                if let Some(published) = published {
-                    // What is there has the name and the times of the copy, and other contents.
-                    take_copy_back(array, cache, &job.names.file, published.copy)?;
-                }
-            }
-            return Err(taken_back());
-        };
-        if let Some(array) = array {
-            roll_forward(job, array, cache, published)?;
-        }
-        Ok(Finished {
-            array: job.action.array,
-            copy: Some(published.copy),
-            checksum: Some(published.checksum),
-            bytes: job.action.size,
-            ..Finished::default()
-        })
-    }
-
-    /// The copy got its name and the crash came before that was recorded. It counts when the original
-    /// is still what it was and both are equal. A whole copy of an original that is another one by now
-    /// is taken back.
-    fn publish_unrecorded(
-        &mut self,
-        job: &Job,
-        array: Option<&Folder>,
-        cache: &Folder,
-        watch: &mut Watch<'_>,
-    ) -> Attempt<Option<Published>> {
-        let (name, Some(expected)) = (&job.names.file, job.action.array) else { return Ok(None) };
-        let (Some(array), Some(there)) = (array, cache.stat(name).during("looking at the copy")?) else {
-            return Ok(None);
-        };
-        let looks_ours = there.is_file() && (there.size, there.mtime_ns) == (expected.size, expected.mtime_ns);
-        if job.action.copy.is_some() || !looks_ours {
-            return Ok(None);
-        }
-        let source = match open_to_copy(array, name, Some(expected)) {
-            Ok(source) => source,
-            // Gone, or another one by now.
-            Err(Trouble::Left(..)) => {
-                take_copy_back(array, cache, name, there.fingerprint())?;
-                return Ok(None);
-            }
-            // An original that cannot be read is no reason to give up its copy.
-            Err(trouble) => return Err(trouble),
-        };
-        let copy = cache.open(name).during("opening the copy")?;
-        if !same_contents(&source.file, &copy, watch).map_err(undecided)? {
-            return Ok(None);
-        }
-        copy.sync_all().during("making the copy durable")?;
-        ops::sync(cache).during("making the copy's name durable")?;
-        let checksum = checksum(&copy, watch).map_err(undecided)?;
-        let published = Published { from: expected, copy: there.fingerprint(), checksum };
-        self.publish(job, published)?;
-        Ok(Some(published))
-    }
-
-    pub(super) fn settle_evict(
-        &mut self,
-        job: &Job,
+    pub(super) async fn settle_evict(
+        &self,
+        job: &Job<'_>,
         published: Option<Published>,
         watch: &mut Watch<'_>,
     ) -> Attempt<Finished> {
         let Names { file, kept, part, .. } = &job.names;
-        let array = Workplace::open_if_there(job.array, &job.action.path).during("opening the folder on the array")?;
-        let cache = Workplace::open_if_there(job.cache, &job.action.path).during("opening the folder on the cache")?;
+        let (path, places) = (&job.action.path, &job.together.places);
+        let array = Workplace::open_if_there(job.array, path, places).during("opening the folder on the array")?;
+        let cache = Workplace::open_if_there(job.cache, path, places).during("opening the folder on the cache")?;
         make_names_durable([&array, &cache])?;
         finish_renames(job, array.as_ref(), cache.as_ref())?;
         remove_half_made(job, job.array)?;
-        if let Some(Workplace { folder: cache, .. }) = &cache {
-            put_copy_back(job, array.as_ref().map(|array| &array.folder), cache, published)?;
+        if let Some(cache) = &cache {
+            put_copy_back(job, array.as_deref(), cache, published)?;
         }
-        if let Some(Workplace { folder: array, .. }) = &array {
+        if let Some(array) = &array {
             remove_part(array, part)?;
         }
         // Before what it replaced goes.
         let published = match (&array, &cache, published) {
-            (Some(array), Some(cache), None) => self.publish_copied_back(job, &array.folder, &cache.folder, watch)?,
+            (Some(array), Some(cache), None) => publish_copied_back(job, array, cache, watch).await?,
             (.., published) => published,
         };
-        if let Some(Workplace { folder: array, .. }) = &array {
-            settle_replaced(job, array, cache.as_ref().map(|cache| &cache.folder), published, watch)?;
+        if let Some(array) = &array {
+            settle_replaced(job, array, cache.as_deref(), published, watch)?;
             give_back_what_was_exchanged(job, array)?;
             let restored = array.stat(file).during("looking at the original")?.is_some_and(|stat| stat.is_file());
             if restored && is_our_link(job, array, kept)? {
@@ -151,46 +79,117 @@ impl Transfer<'_> {
             }
         }
         drop((array, cache));
-        self.evict(job, published, watch)
-    }
-
-    /// What was copied back got its name and the crash came before that was recorded. It counts when it
-    /// is equal to the cached file, unless it was exchanged for something that somebody has just put there.
-    fn publish_copied_back(
-        &mut self,
-        job: &Job,
-        array: &Folder,
-        cache: &Folder,
-        watch: &mut Watch<'_>,
-    ) -> Attempt<Option<Published>> {
-        let name = &job.names.file;
-        let named = array.stat(name).during("looking at the file on the array")?;
-        let copy = cache.stat(name).during("looking at the copy")?;
-        let (Some(named), Some(copy)) = (named, copy) else { return Ok(None) };
-        let looks_ours = named.is_file() && copy.is_file() && named.size == copy.size;
-        if !looks_ours || Some(named.fingerprint()) == job.action.array {
-            return Ok(None);
-        }
-        let replaced = array.stat(&job.names.old).during("looking at what it replaced")?;
-        if replaced.is_some() && !was_there_before(job, array, &job.names.old)? {
-            return Ok(None);
-        }
-        let named = open_to_copy(array, name, Some(named.fingerprint()))?;
-        let copy = open_to_copy(cache, name, Some(copy.fingerprint()))?;
-        if !same_contents(&named.file, &copy.file, watch).map_err(undecided)? {
-            return Ok(None);
-        }
-        named.file.sync_all().during("making the file on the array durable")?;
-        ops::sync(array).during("making its name durable")?;
-        let checksum = checksum(&named.file, watch).map_err(undecided)?;
-        let published = Published { from: copy.stat.fingerprint(), copy: named.stat.fingerprint(), checksum };
-        self.publish(job, published)?;
-        Ok(Some(published))
+        self.evict(job, published, watch).await
     }
 }
 
+async fn finish_caching(
+    job: &Job<'_>,
+    array: Option<&Folder>,
+    cache: &Folder,
+    published: Option<Published>,
+    watch: &mut Watch<'_>,
+) -> Attempt<Finished> {
+    let recorded = match published {
+        Some(published) => is_good(job, cache, published, watch)?.then_some(published),
+        None => publish_unrecorded(job, array, cache, watch).await?,
+    };
+    let Some(published) = recorded else {
+        if let Some(array) = array.filter(|_| may_have_moved(job, published)) {
+            put_original_back(job, array)?;
+            if let Some(published) = published {
+                // What is there has the name and the times of the copy, and other contents.
+                take_copy_back(job, array, cache, published.copy).await?;
+            }
+        }
+        return Err(taken_back());
+    };
+    if let Some(array) = array {
+        roll_forward(job, array, cache, published).await?;
+    }
+    Ok(Finished {
+        array: job.action.array,
+        copy: Some(published.copy),
+        checksum: Some(published.checksum),
+        bytes: job.action.size,
+        ..Finished::default()
+    })
+}
+
+/// The copy got its name and the crash came before that was recorded. It counts when the original
+/// is still what it was and both are equal. A whole copy of an original that is another one by now
+/// is taken back.
+async fn publish_unrecorded(
+    job: &Job<'_>,
+    array: Option<&Folder>,
+    cache: &Folder,
+    watch: &mut Watch<'_>,
+) -> Attempt<Option<Published>> {
+    let (name, Some(expected)) = (&job.names.file, job.action.array) else { return Ok(None) };
+    let (Some(array), Some(there)) = (array, cache.stat(name).during("looking at the copy")?) else {
+        return Ok(None);
+    };
+    let looks_ours = there.is_file() && (there.size, there.mtime_ns) == (expected.size, expected.mtime_ns);
+    if job.action.copy.is_some() || !looks_ours {
+        return Ok(None);
+    }
+    let source = match open_to_copy(array, name, Some(expected)) {
+        Ok(source) => source,
+        // Gone, or another one by now.
+        Err(Trouble::Left(..)) => {
+            take_copy_back(job, array, cache, there.fingerprint()).await?;
+            return Ok(None);
+        }
+        // An original that cannot be read is no reason to give up its copy.
+        Err(trouble) => return Err(trouble),
+    };
+    let copy = cache.open(name).during("opening the copy")?;
+    if !same_contents(&source.file, &copy, watch).map_err(undecided)? {
+        return Ok(None);
+    }
+    copy.sync_all().during("making the copy durable")?;
+    ops::sync(cache).during("making the copy's name durable")?;
+    let checksum = checksum(&copy, watch).map_err(undecided)?;
+    let published = Published { from: expected, copy: there.fingerprint(), checksum };
+    job.publish(published).await;
+    Ok(Some(published))
+}
+
+/// What was copied back got its name and the crash came before that was recorded. It counts when it
+/// is equal to the cached file, unless it was exchanged for something that somebody has just put there.
+async fn publish_copied_back(
+    job: &Job<'_>,
+    array: &Folder,
+    cache: &Folder,
+    watch: &mut Watch<'_>,
+) -> Attempt<Option<Published>> {
+    let name = &job.names.file;
+    let named = array.stat(name).during("looking at the file on the array")?;
+    let copy = cache.stat(name).during("looking at the copy")?;
+    let (Some(named), Some(copy)) = (named, copy) else { return Ok(None) };
+    let looks_ours = named.is_file() && copy.is_file() && named.size == copy.size;
+    if !looks_ours || Some(named.fingerprint()) == job.action.array {
+        return Ok(None);
+    }
+    let replaced = array.stat(&job.names.old).during("looking at what it replaced")?;
+    if replaced.is_some() && !was_there_before(job, array, &job.names.old)? {
+        return Ok(None);
+    }
+    let named = open_to_copy(array, name, Some(named.fingerprint()))?;
+    let copy = open_to_copy(cache, name, Some(copy.fingerprint()))?;
+    if !same_contents(&named.file, &copy.file, watch).map_err(undecided)? {
+        return Ok(None);
+    }
+    named.file.sync_all().during("making the file on the array durable")?;
+    ops::sync(array).during("making its name durable")?;
+    let checksum = checksum(&named.file, watch).map_err(undecided)?;
+    let published = Published { from: copy.stat.fingerprint(), copy: named.stat.fingerprint(), checksum };
+    job.publish(published).await;
+    Ok(Some(published))
+}
+
 /// Whether nothing is left of an action that was not done, besides folders.
-pub(super) fn leaves_nothing(job: &Job, published: Option<Published>) -> Attempt<bool> {
+pub(super) fn leaves_nothing(job: &Job<'_>, published: Option<Published>) -> Attempt<bool> {
     let Names { file, kept, part, old, link } = &job.names;
     let there = |root: &Root| match root.folder.parent_of(&job.action.path) {
         Ok(folder) => Ok(Some(folder)),
@@ -237,14 +236,13 @@ pub(super) fn leaves_nothing(job: &Job, published: Option<Published>) -> Attempt
 /// A comparison that did not come to its end decides nothing: the action stays open.
 fn undecided(error: CopyError) -> Trouble {
     match copy_trouble(error) {
-        Trouble::Left(_, text) => Trouble::Failed(text),
-        trouble => trouble,
+        Trouble::Left(_, text) | Trouble::Failed(text) => Trouble::Failed(text),
     }
 }
 
 /// What the interrupted run did last may not be on disk yet, and what is found done is not done again.
 fn make_names_durable(places: [&Option<Workplace>; 2]) -> Attempt<()> {
-    for Workplace { folder, .. } in places.into_iter().flatten() {
+    for folder in places.into_iter().flatten() {
         match ops::sync(folder) {
             // On an array that is shared read-only nothing can be waiting to be written.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EINVAL)) => {}
@@ -256,7 +254,7 @@ fn make_names_durable(places: [&Option<Workplace>; 2]) -> Attempt<()> {
 
 /// Where renaming took a link and an unlink (see [`ops::rename`]), a crash between them leaves both
 /// names; the second one goes.
-fn finish_renames(job: &Job, array: Option<&Workplace>, cache: Option<&Workplace>) -> Attempt<()> {
+fn finish_renames(job: &Job<'_>, array: Option<&Workplace>, cache: Option<&Workplace>) -> Attempt<()> {
     let Names { file, kept, part, old, link } = &job.names;
     let keeps = matches!(job.action.placement, Placement::Hide | Placement::Symlink);
     for (place, name, second) in [
@@ -267,7 +265,7 @@ fn finish_renames(job: &Job, array: Option<&Workplace>, cache: Option<&Workplace
         (array, kept, link),
         (array.filter(|_| keeps), file, kept),
     ] {
-        let Some(Workplace { folder, .. }) = place else { continue };
+        let Some(folder) = place else { continue };
         let (one, other) = (folder.stat(name), folder.stat(second));
         let (one, other) = (one.during("looking at the file")?, other.during("looking at the file")?);
         let is_one_file = one.zip(other).is_some_and(|(one, other)| {
@@ -282,17 +280,17 @@ fn finish_renames(job: &Job, array: Option<&Workplace>, cache: Option<&Workplace
 }
 
 /// Removes a folder that was being made.
-fn remove_half_made(job: &Job, at: &Root) -> Attempt<()> {
+fn remove_half_made(job: &Job<'_>, at: &Root) -> Attempt<()> {
     for above in half_made_in(job, at).during("looking for an unfinished folder")? {
-        let removed = ops::remove_empty_folder(&above.folder, &job.names.part);
-        removed.and_then(|_| ops::sync(&above.folder)).during("removing an unfinished folder")?;
+        let removed = ops::remove_empty_folder(&above, &job.names.part);
+        removed.and_then(|_| ops::sync(&above)).during("removing an unfinished folder")?;
     }
     Ok(())
 }
 
 /// Somebody replaced the link just before the original was exchanged for it, and the crash came before
 /// they were exchanged back: what is newer belongs under the name.
-fn give_back_what_was_exchanged(job: &Job, array: &Folder) -> Attempt<()> {
+fn give_back_what_was_exchanged(job: &Job<'_>, array: &Folder) -> Attempt<()> {
     let Names { file, kept, .. } = &job.names;
     if job.action.placement != Placement::Symlink {
         return Ok(());
@@ -310,7 +308,7 @@ fn give_back_what_was_exchanged(job: &Job, array: &Folder) -> Attempt<()> {
 /// Somebody replaced the original just before it was to step aside, and the crash came before what had
 /// stepped aside in its stead got its name back. The temporary names are ours alone, and a kept original
 /// was looked for before the action began.
-fn give_back_what_stepped_aside(job: &Job, array: &Folder) -> Attempt<()> {
+fn give_back_what_stepped_aside(job: &Job<'_>, array: &Folder) -> Attempt<()> {
     let Names { file, kept, old, link, .. } = &job.names;
     let aside = match job.action.placement {
         Placement::Copy => return Ok(()),
@@ -342,7 +340,7 @@ fn is_file_like(stat: Option<&Stat>, fingerprint: Option<Fingerprint>) -> bool {
 }
 
 /// Whether `name` stands for what the array had when the action began: the original, or our link.
-fn was_there_before(job: &Job, array: &Folder, name: &str) -> Attempt<bool> {
+fn was_there_before(job: &Job<'_>, array: &Folder, name: &str) -> Attempt<bool> {
     let stat = array.stat(name).during("looking at the file on the array")?;
     Ok(is_file_like(stat.as_ref(), job.action.array) || is_our_link(job, array, name)?)
 }
@@ -359,7 +357,7 @@ fn remove_part(folder: &Folder, part: &str) -> Attempt<()> {
 }
 
 /// Whether the published copy is still what was recorded, bytes included: a crash is when disks lie.
-fn is_good(job: &Job, cache: &Folder, published: Published, watch: &mut Watch<'_>) -> Attempt<bool> {
+fn is_good(job: &Job<'_>, cache: &Folder, published: Published, watch: &mut Watch<'_>) -> Attempt<bool> {
     let there = cache.stat(&job.names.file).during("looking at the copy")?;
     if !is_file_like(there.as_ref(), Some(published.copy)) {
         return Ok(false);
@@ -369,7 +367,7 @@ fn is_good(job: &Job, cache: &Folder, published: Published, watch: &mut Watch<'_
 }
 
 /// From a good published copy to the end of the action, wherever it was cut short.
-fn roll_forward(job: &Job, array: &Folder, cache: &Folder, published: Published) -> Attempt<()> {
+async fn roll_forward(job: &Job<'_>, array: &Folder, cache: &Folder, published: Published) -> Attempt<()> {
     let Names { file, kept, old, link, .. } = &job.names;
     let original = job.action.array;
     let stat = |name: &str| array.stat(name).during("looking at the original");
@@ -387,14 +385,14 @@ fn roll_forward(job: &Job, array: &Folder, cache: &Folder, published: Published)
     let named = stat(file)?;
     if is_file_like(named.as_ref(), original) {
         let source = open_to_copy(array, file, original)?;
-        return Transfer::take_original_away(job, array, cache, &source, published.copy);
+        return take_original_away(job, array, cache, &source, published.copy).await;
     }
     if is_file_like(stat(aside)?.as_ref(), original) {
         match job.action.placement {
             Placement::Move => ops::unlink(array, old).during("removing the original")?,
             Placement::Symlink if stat(kept)?.is_some() => {
                 put_original_back(job, array)?;
-                take_copy_back(array, cache, file, published.copy)?;
+                take_copy_back(job, array, cache, published.copy).await?;
                 return Err(Trouble::Left(Why::Conflict, format!("somebody has made a {kept}")));
             }
             Placement::Symlink => {
@@ -410,18 +408,18 @@ fn roll_forward(job: &Job, array: &Folder, cache: &Folder, published: Published)
         // Without a file on the array the copy is the only one, and ours to look after.
         return ops::sync(array).during("making the names durable");
     }
-    take_copy_back(array, cache, file, published.copy)?;
+    take_copy_back(job, array, cache, published.copy).await?;
     Err(Trouble::Left(Why::Changed, "the original was replaced while the action was interrupted".to_owned()))
 }
 
 /// Whether the action can have moved the original. Not one that adopts what lies on the cache, before it
 /// has published that: an original that is under its kept name then was put there by somebody else.
-fn may_have_moved(job: &Job, published: Option<Published>) -> bool {
+fn may_have_moved(job: &Job<'_>, published: Option<Published>) -> bool {
     published.is_some() || job.action.copy.is_none()
 }
 
 /// Gives the original its name back when the copy is of no use.
-fn put_original_back(job: &Job, array: &Folder) -> Attempt<()> {
+fn put_original_back(job: &Job<'_>, array: &Folder) -> Attempt<()> {
     let Names { file, kept, old, link, .. } = &job.names;
     let original = job.action.array;
     if is_our_link(job, array, link)? {
@@ -453,7 +451,7 @@ fn put_original_back(job: &Job, array: &Folder) -> Attempt<()> {
 
 /// A copy that had stepped aside to be removed gets its name back, and the eviction decides anew; it is
 /// removed only when its name is taken again and the array has what it should have.
-fn put_copy_back(job: &Job, array: Option<&Folder>, cache: &Folder, published: Option<Published>) -> Attempt<()> {
+fn put_copy_back(job: &Job<'_>, array: Option<&Folder>, cache: &Folder, published: Option<Published>) -> Attempt<()> {
     let Names { file, old, .. } = &job.names;
     match cache.stat(old).during("looking for a copy set aside")? {
         Some(stat) if stat.kind == Kind::File => {}
@@ -480,7 +478,7 @@ fn put_copy_back(job: &Job, array: Option<&Folder>, cache: &Folder, published: O
 /// it was exchanged for. The latter goes only when it was ours or the older original, and the newer
 /// content is there whole; what somebody else has put there meanwhile gets its name back.
 fn settle_replaced(
-    job: &Job,
+    job: &Job<'_>,
     array: &Folder,
     cache: Option<&Folder>,
     published: Option<Published>,

@@ -45,7 +45,7 @@ impl Recording {
         let root = self.world.root();
         for (call, fate) in trace.calls.iter().zip(fates) {
             match fate {
-                Fate::Happens | Fate::Short => self.events.extend(events(&root, call)),
+                Fate::Happens | Fate::Short | Fate::Asked => self.events.extend(events(&root, call)),
                 Fate::Fails(_) if matches!(call.name, "fsync" | "fdatasync") => {
                     self.events.push(Event::SyncFails(call.paths[0].clone()));
                 }
@@ -151,19 +151,42 @@ fn every_step_relies_on_what_is_durable_only() {
         assert_eq!(recording.run(false, |_, _| Fate::Happens).status, Some(0));
         let count = |wanted: fn(&Event) -> bool| recording.events.iter().filter(|event| wanted(event)).count();
         // A trace of nothing would keep every rule.
-        assert_eq!(count(|event| matches!(event, Event::Intent(..))), 2, "{placement} {job:?}");
-        assert_eq!(count(|event| matches!(event, Event::Ended { .. })), 2, "{placement} {job:?}");
+        assert_eq!(count(|event| matches!(event, Event::Intent(..))), 3, "{placement} {job:?}");
+        assert_eq!(count(|event| matches!(event, Event::Ended { .. })), 3, "{placement} {job:?}");
         let is_copy = |path: &str| path.rsplit('.').next() == Some("part");
         let copies = recording.events.iter();
         let copies = copies.filter(|event| matches!(event, Event::Create { path, .. } if is_copy(path))).count();
         let expected = match (job, placement) {
-            (Job::Sync, _) | (_, "move") => 2,
+            (Job::Sync, _) | (_, "move") => 3,
             (Job::EvictEdited, _) => 1,
             _ => 0,
         };
         assert_eq!(copies, expected, "{placement} {job:?}");
         recording.keeps_the_order();
     });
+}
+
+/// What the two subtitles share is done once: the rules are kept for each, and cost no more than those of one.
+#[test]
+fn small_files_share_the_syncs_of_the_history_and_of_folders() {
+    for placement in PLACEMENTS {
+        let mut recording = Recording::new(placement, Job::Sync);
+        recording.run(false, |_, _| Fate::Happens);
+        let events = &recording.events;
+        let intents: Vec<usize> = (0..events.len()).filter(|at| matches!(events[*at], Event::Intent(..))).collect();
+        let [first, second, third] = intents[..] else { panic!("{intents:?}") };
+        assert_eq!(second, first + 1, "{placement}: both are announced before either is touched");
+        let count =
+            |wanted: &dyn Fn(&Event) -> bool| events[second..third].iter().filter(|event| wanted(event)).count();
+        let season = |disk: &'static str| move |event: &Event| matches!(event, Event::Sync(path) if path.starts_with(disk) && path.ends_with("Season 01"));
+        // The folder is synced when it is made, too.
+        let of_original =
+            [("copy", 0), ("hide", 1), ("move", 2), ("symlink", 3)].iter().find(|(of, _)| *of == placement);
+        assert_eq!(Some(count(&season("disk1"))), of_original.map(|(_, syncs)| *syncs), "{placement}");
+        assert_eq!(count(&season("cache")), 1, "{placement}");
+        // What is intended, which folders are made, what is published, what came of it.
+        assert_eq!(count(&|event| *event == Event::HistorySync), 4, "{placement}");
+    }
 }
 
 #[test]

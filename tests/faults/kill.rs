@@ -87,6 +87,26 @@ fn a_second_kill_during_the_repair_loses_nothing() {
     }
 }
 
+/// Whoever asks the program to stop finds every file as it was or where it was to go, and no action open.
+#[test]
+fn a_stop_at_any_step_ends_every_action() {
+    let stride = stride(17);
+    for placement in PLACEMENTS {
+        for job in JOBS {
+            let calls = World::new(placement, job).run(|_, call| happens(call)).calls.len();
+            for victim in (0..calls).step_by(stride) {
+                let mut world = World::new(placement, job);
+                let trace = world.run(|number, _| if number == victim { Fate::Asked } else { Fate::Happens });
+                world.claim(matches!(trace.status, Some(0 | 143)), &format!("it ended with {:?}", trace.status));
+                world.claim(trace.status != Some(0) || world.is_done(), "it ended well and did not do it");
+                world.claim(world.open_actions().is_empty(), "an action is open");
+                world.nothing_is_left_over();
+                world.repairs_itself();
+            }
+        }
+    }
+}
+
 /// Every `stride`-th call, and each that gives a file another name.
 fn moments(calls: &[Call], stride: usize) -> Vec<usize> {
     (0..calls.len()).filter(|at| at % stride == 0 || calls[*at].name == "renameat2").collect()

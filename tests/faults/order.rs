@@ -255,11 +255,14 @@ impl Disk {
         if is_marker(path) {
             return Ok(None);
         }
-        let is_its = |known: &Known| known.is_promised && known.action.may_name(path);
-        let found = self.actions.iter_mut().find(|(_, known)| is_its(known));
-        let (id, known) = found.ok_or_else(|| format!("there is no intent on disk that names {path}"))?;
-        known.names.insert(path.to_owned());
-        Ok(Some(*id))
+        // A folder may be part of several that are under way together, and has to be durable for each.
+        let its = self.actions.iter_mut().filter(|(_, known)| known.is_promised && known.action.may_name(path));
+        let mut first = None;
+        for (id, known) in its {
+            known.names.insert(path.to_owned());
+            first.get_or_insert(*id);
+        }
+        first.map(Some).ok_or_else(|| format!("there is no intent on disk that names {path}"))
     }
 
     /// Contents and description of a copy are durable before it has a name that anybody looks at.

@@ -78,6 +78,8 @@ pub enum Fate {
     Happens,
     /// The process is killed before it.
     Killed,
+    /// The process is asked to stop before it, as by `kill`.
+    Asked,
     /// It does nothing and answers with this errno.
     Fails(c_int),
     /// It does the first half of what it was asked for, and says so; all of it, if that is indivisible.
@@ -137,6 +139,8 @@ pub fn run(mut command: Command, world: &Path, mut fate: impl FnMut(usize, &Call
                 Fate::Happens => {}
                 // SAFETY: a signal to a process that this function started and has not reaped.
                 Fate::Killed => assert_eq!(unsafe { libc::kill(main, libc::SIGKILL) }, 0),
+                // SAFETY: as above.
+                Fate::Asked => assert_eq!(unsafe { libc::kill(main, libc::SIGTERM) }, 0),
                 Fate::Fails(errno) => fail(pid, errno),
                 Fate::Short => shorten(pid),
             }

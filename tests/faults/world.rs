@@ -81,7 +81,8 @@ impl Writer {
     }
 }
 
-/// One episode with a subtitle, wanted, in a placement.
+/// One episode with two subtitles, wanted, in a placement. The subtitles are cached together and the episode, about
+/// which Plex is asked, alone; all three are evicted together.
 pub struct World {
     env: TestEnv,
     placement: &'static str,
@@ -106,7 +107,9 @@ impl World {
         env.settings.push_str("[select]\nnext_episodes = 0\n");
         let key = env.episode("Lost", 1, 1, 5000);
         env.on_deck("owner", &key);
-        env.file(&episode_path("Lost", 1, 1).replace(".mkv", ".en.srt"), 300);
+        for (ending, size) in [(".de.srt", 200), (".en.srt", 300)] {
+            env.file(&episode_path("Lost", 1, 1).replace(".mkv", ending), size);
+        }
         let before = env.snapshot("disk1/media");
         let mut world = Self { env, placement, job, before, media: BTreeMap::new(), story: String::new() };
         world.story = format!("{placement} {job:?}");
@@ -121,7 +124,7 @@ impl World {
         }
         let is_media = |(name, entry): &(&String, &Entry)| entry.kind == "file" && name.starts_with("TV/");
         world.media = world.before.entries.iter().filter(is_media).map(|(n, e)| (n.clone(), e.clone())).collect();
-        assert_eq!(world.media.len(), 2);
+        assert_eq!(world.media.len(), 3);
         world
     }
 
@@ -332,7 +335,7 @@ impl World {
     }
 
     #[track_caller]
-    fn nothing_is_left_over(&self) {
+    pub fn nothing_is_left_over(&self) {
         for below in ["disk1", "disk2", "cache"] {
             for name in self.env.snapshot(below).entries.keys() {
                 let file = name.rsplit('/').next().unwrap();
@@ -398,7 +401,7 @@ impl World {
         self.history().iter().filter_map(|record| record["temp"].as_str().map(str::to_owned)).collect()
     }
 
-    fn open_actions(&self) -> Vec<(u64, u64)> {
+    pub fn open_actions(&self) -> Vec<(u64, u64)> {
         let mut open = Vec::new();
         for record in self.history() {
             let Some(id) = record["run"].as_u64().zip(record["seq"].as_u64()) else { continue };

@@ -1,10 +1,11 @@
-//! The copy engine: the contents of one file, durable and read back from the device.
+//! The copy engine: the contents of one file, written and, once they are durable, read back from the device.
 //!
 //! Owns the loop that reads, hashes and writes; knows nothing of names, owners or placements. It refuses
 //! to call a copy good when the source did not have the expected size from beginning to end, when any
 //! write-back failed once (a second `fsync` may succeed although the kernel dropped the pages), or
-//! when the device gives back other bytes. Memory stays flat whatever the size, and what others had in
-//! the page cache stays there: pages that this loop brought in are dropped behind it.
+//! when the device gives back other bytes. The sync between the two is the caller's, who does several side by
+//! side. Memory stays flat whatever the size, and what others had in the page cache stays there: pages that
+//! this loop brought in are dropped behind it.
 //!
 //! The offsets of the descriptors are neither used nor kept.
 
@@ -66,35 +67,48 @@ const RHYTHM: Rhythm = Rhythm { window: 8 << 20, distance: 64 << 20 };
 /// The longest pause between two looks at `watch`.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// Copies all of `source` into `target`, which was just created empty and is open for reading and writing.
+/// A copy of which every byte is written and on its way to the device, and nothing is durable yet.
+pub(crate) struct Written {
+    size: u64,
+    proof: Proof,
+}
+
+/// What shows that a copy is good, once it is durable.
+enum Proof {
+    /// The blocks are the source's own.
+    Clone,
+    /// The size alone; the checksum is that of what was read.
+    Size(Checksum),
+    /// The device gives back what has this checksum. The reading may have begun while the file grew.
+    ReadBack { written: Checksum, sparse: bool, begun: Option<Box<ReadBack>> },
+}
+
+/// Writes all of `source` into `target`, which was just created empty and is open for reading and writing.
 ///
-/// On return the data are durable (`fsync` is done) and, with [`Verify::Checksum`], were read back from
-/// the device and found equal. Sparse files stay sparse. Within one file system that can, the target
-/// becomes a clone: there is nothing to verify then, and the checksum is that of the shared blocks.
-pub(crate) fn copy_contents(
+/// Sparse files stay sparse. Within one file system that can, the target becomes a clone. The device has been told
+/// to begin with all of it on return, so that of several files none waits for another one.
+pub(crate) fn write_contents(
     source: &File,
     target: &File,
     expected_size: u64,
     options: &CopyOptions,
     watch: &mut Watch<'_>,
-) -> Result<Copied, CopyError> {
-    copy_in_rhythm(source, target, expected_size, options, RHYTHM, watch)
+) -> Result<Written, CopyError> {
+    write_in_rhythm(source, target, expected_size, options, RHYTHM, watch)
 }
 
-fn copy_in_rhythm(
+fn write_in_rhythm(
     source: &File,
     target: &File,
     size: u64,
     options: &CopyOptions,
     rhythm: Rhythm,
     watch: &mut Watch<'_>,
-) -> Result<Copied, CopyError> {
+) -> Result<Written, CopyError> {
     expect_size(source, size)?;
     go_on(watch, 0)?;
     if clone(source, target)? {
-        expect_size(target, size)?;
-        let checksum = checksum(target, &mut |_| watch(size))?;
-        return Ok(Copied { bytes: size, checksum });
+        return Ok(Written { size, proof: Proof::Clone });
     }
     let sparse = is_sparse(&source.metadata().map_err(CopyError::Read)?);
     if sparse {
@@ -103,26 +117,54 @@ fn copy_in_rhythm(
         reserve(target, size)?;
     }
     let mut pump = Pump::new(source, target, size, sparse, rhythm, options.bytes_per_second);
-    let sum = match options.verify {
-        Verify::Size => pump.run(watch)?,
-        Verify::Checksum => {
-            let mut read_back = ReadBack::new(target, size, sparse).map_err(CopyError::ReadBack)?;
-            // Reading a file back while it grows takes direct reads, and a file with no holes still to come.
-            let written = if read_back.is_direct() && !sparse && size > rhythm.distance {
-                run_followed(&mut pump, &mut read_back, rhythm.distance, watch)?
-            } else {
-                pump.run(watch)?
-            };
-            if read_back.finish(&mut |_| watch(size))? != written {
-                return Err(CopyError::Mismatch);
-            }
-            written
-        }
-    };
-    if target.metadata().map_err(CopyError::Write)?.len() != size {
-        return Err(CopyError::Mismatch);
+    let mut begun = None;
+    // Reading a file back while it grows takes direct reads, and a file with no holes still to come.
+    if options.verify == Verify::Checksum && !sparse && size > rhythm.distance {
+        begun = Some(Box::new(ReadBack::new(target, size, sparse).map_err(CopyError::ReadBack)?));
     }
-    Ok(Copied { bytes: size, checksum: sum })
+    let written = match begun.as_mut().filter(|read_back| read_back.is_direct()) {
+        Some(read_back) => run_followed(&mut pump, read_back, rhythm.distance, watch)?,
+        None => pump.run(watch)?,
+    };
+    let proof = match options.verify {
+        Verify::Size => Proof::Size(written),
+        Verify::Checksum => Proof::ReadBack { written, sparse, begun },
+    };
+    Ok(Written { size, proof })
+}
+
+impl Written {
+    /// Whether the copy is good, once `target` was synced, without an error at the first attempt: with
+    /// [`Verify::Checksum`] what the device gives back is compared with what was read.
+    pub(crate) fn prove(self, target: &File, watch: &mut Watch<'_>) -> Result<Copied, CopyError> {
+        let Self { size, proof } = self;
+        let mut watch = |_| watch(size);
+        let checksum = match proof {
+            Proof::Clone => {
+                expect_size(target, size)?;
+                checksum(target, &mut watch)?
+            }
+            Proof::Size(checksum) => {
+                drop_cached(target, 0, size);
+                checksum
+            }
+            Proof::ReadBack { written, sparse, begun } => {
+                drop_cached(target, 0, size);
+                let mut read_back = match begun {
+                    Some(read_back) => read_back,
+                    None => Box::new(ReadBack::new(target, size, sparse).map_err(CopyError::ReadBack)?),
+                };
+                if read_back.finish(&mut watch)? != written {
+                    return Err(CopyError::Mismatch);
+                }
+                written
+            }
+        };
+        if target.metadata().map_err(CopyError::Write)?.len() != size {
+            return Err(CopyError::Mismatch);
+        }
+        Ok(Copied { bytes: size, checksum })
+    }
 }
 
 /// Runs the pump while a second thread reads back, a distance behind it, what is on the device by then.
@@ -197,7 +239,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Copies everything and makes it durable.
+    /// Copies everything, and has the device begin with what it does not have yet.
     fn run(&mut self, watch: &mut Watch<'_>) -> Result<Checksum, CopyError> {
         let mut offset = 0;
         while offset < self.size {
@@ -212,9 +254,7 @@ impl<'a> Pump<'a> {
             // A hole at the end is made by nothing else.
             rustix::fs::ftruncate(self.target, self.size).map_err(write_error)?;
         }
-        // Once and never again: an error here is final (see the head of this file).
-        rustix::fs::fsync(self.target).map_err(write_error)?;
-        drop_cached(self.target, 0, self.size);
+        self.write_back.all_is_written(self.target, self.size).map_err(CopyError::Write)?;
         Ok(self.hasher.finish())
     }
 
@@ -280,16 +320,15 @@ impl<'a> Pump<'a> {
     }
 }
 
-/// Makes the target share the blocks of the source and durable, where both are on one file system that can.
+/// Makes the target share the blocks of the source, where both are on one file system that can.
 fn clone(source: &File, target: &File) -> Result<bool, CopyError> {
     // The kernel knows better than `st_dev`, which differs between the subvolumes of one btrfs.
-    if rustix::fs::ioctl_ficlone(target, source).is_err() {
-        // A disk error met here is met again by the copying.
-        rustix::fs::ftruncate(target, 0).map_err(write_error)?;
-        return Ok(false);
+    if rustix::fs::ioctl_ficlone(target, source).is_ok() {
+        return Ok(true);
     }
-    rustix::fs::fsync(target).map_err(write_error)?;
-    Ok(true)
+    // A disk error met here is met again by the copying.
+    rustix::fs::ftruncate(target, 0).map_err(write_error)?;
+    Ok(false)
 }
 
 /// Writes out what is still to be written of a sparse source, because file systems have been known to report data
@@ -357,6 +396,29 @@ mod tests {
     const MIB: u64 = BLOCK as u64;
     const CHECKED: CopyOptions = CopyOptions { verify: Verify::Checksum, bytes_per_second: None };
     const SIZED: CopyOptions = CopyOptions { verify: Verify::Size, bytes_per_second: None };
+
+    fn copy_contents(
+        source: &File,
+        target: &File,
+        size: u64,
+        options: &CopyOptions,
+        watch: &mut Watch<'_>,
+    ) -> Result<Copied, CopyError> {
+        copy_in_rhythm(source, target, size, options, RHYTHM, watch)
+    }
+
+    fn copy_in_rhythm(
+        source: &File,
+        target: &File,
+        size: u64,
+        options: &CopyOptions,
+        rhythm: Rhythm,
+        watch: &mut Watch<'_>,
+    ) -> Result<Copied, CopyError> {
+        let written = write_in_rhythm(source, target, size, options, rhythm, watch)?;
+        target.sync_all().map_err(CopyError::Write)?;
+        written.prove(target, watch)
+    }
 
     /// Runs `act` once when that many bytes are done, and never stops.
     fn once_at(bytes: u64, mut act: impl FnMut()) -> impl FnMut(u64) -> ControlFlow<Stop> {

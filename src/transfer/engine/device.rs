@@ -23,6 +23,10 @@ pub(super) const CHUNK: usize = 4 << 20;
 /// The largest alignment of memory that a block device asks of direct reads in practice.
 const ALIGNMENT: usize = 4096;
 
+/// What the length of a direct read is a multiple of: more than any device asks for. Where a file ends before a longer
+/// one would, the kernel fills the rest with zeros, which takes longer than reading a small file.
+const GRAIN: usize = 64 << 10;
+
 /// Memory that is aligned for direct reads.
 pub(super) struct Buffer {
     memory: Box<[u8]>,
@@ -74,6 +78,7 @@ impl DeviceReader {
     /// Reads at least `wanted` bytes into `buffer`, a [`Buffer`] of one [`CHUNK`], from `offset`, a multiple of it.
     /// Less only where the file ends.
     pub(super) fn read_chunk(&mut self, offset: u64, buffer: &mut [u8], wanted: usize) -> io::Result<usize> {
+        let buffer = &mut buffer[..wanted.next_multiple_of(GRAIN)];
         if self.direct {
             match read_until(&self.file, offset, buffer, wanted) {
                 // Some file systems allow the open and refuse the read, or want a coarser alignment.

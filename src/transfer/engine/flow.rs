@@ -89,6 +89,17 @@ impl WriteBack {
         }
     }
 
+    /// Nothing more will be written: has the device begin with the rest up to `end`.
+    pub(super) fn all_is_written(&self, target: &File, end: u64) -> io::Result<()> {
+        if !self.supported || end <= self.filling {
+            return Ok(());
+        }
+        match sys::start_writeback(target, self.filling, end - self.filling) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            result => result,
+        }
+    }
+
     fn roll(&mut self, target: &File, offset: u64) -> io::Result<Option<u64>> {
         sys::start_writeback(target, self.filling, offset - self.filling)?;
         let before = self.under_way.replace((self.filling, offset));

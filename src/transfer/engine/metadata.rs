@@ -121,8 +121,9 @@ fn failed(what: &str, error: &io::Error) -> io::Error {
 }
 
 fn copy_xattrs(source: &File, target: &File, warnings: &mut Vec<String>) -> io::Result<()> {
-    let mut value = vec![0; XATTR_MAX];
     let wanted = xattr_names(source)?;
+    // Most files have none, and small ones come by the thousand.
+    let mut value = vec![0; if wanted.is_empty() { 0 } else { XATTR_MAX }];
     for name in &wanted {
         let length = match rustix::fs::fgetxattr(source, name, &mut value[..]) {
             Ok(length) => length,
@@ -143,8 +144,13 @@ fn copy_xattrs(source: &File, target: &File, warnings: &mut Vec<String>) -> io::
 
 /// The attributes that belong to the file, not to the way in which its file system stores it.
 fn xattr_names(file: &File) -> io::Result<BTreeSet<CString>> {
-    let mut list = vec![0_u8; XATTR_MAX];
-    let length = match rustix::fs::flistxattr(file, &mut list[..]) {
+    let mut list = vec![0_u8; 1024];
+    let mut answer = rustix::fs::flistxattr(file, &mut list[..]);
+    if answer == Err(Errno::RANGE) {
+        list.resize(XATTR_MAX, 0);
+        answer = rustix::fs::flistxattr(file, &mut list[..]);
+    }
+    let length = match answer {
         Ok(length) => length,
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => 0,
         Err(error) => return Err(error.into()),
