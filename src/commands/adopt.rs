@@ -47,7 +47,7 @@ impl Command for Adopt {
             changes.problem(problem);
         }
         let context = PlanContext { command: self.name(), ..PlanContext::default() };
-        changes.apply(session, &plan, &context, None)
+        changes.apply(session, plan, &context, None)
     }
 }
 

@@ -103,7 +103,7 @@ impl Command for Evict {
             pools: pool_lines(&pools, &cached, &plan),
             undo_of: Vec::new(),
         };
-        changes.apply(session, &plan, &context, None)
+        changes.apply(session, plan, &context, None)
     }
 }
 

@@ -360,15 +360,15 @@ impl Changes {
     pub(crate) fn apply(
         mut self,
         session: &mut Session<'_>,
-        plan: &Plan,
+        mut plan: Plan,
         context: &PlanContext,
         question: Option<&str>,
     ) -> anyhow::Result<Exit> {
-        session.reporter.message(&Message::Plan { plan, dry_run: self.is_dry_run(), context });
+        session.reporter.message(&Message::Plan { plan: &plan, dry_run: self.is_dry_run(), context });
         for Trouble { text, hint } in &self.problems {
             session.reporter.message(&Message::Warning { text, hint: hint.as_deref() });
         }
-        let mut tally = Tally::new(plan, !self.problems.is_empty());
+        let mut tally = Tally::new(&plan, !self.problems.is_empty());
         let Some((_lock, mut history)) = self.log.take() else {
             let exit = match tally.exit() {
                 Exit::Ok if session.options.exit_code && !plan.actions.is_empty() => Exit::Changes,
@@ -396,7 +396,7 @@ impl Changes {
                 return Ok(Exit::Ok);
             }
         }
-        let not_started = self.carry_out(session, &mut history, plan, &mut tally)?;
+        let not_started = self.carry_out(session, &mut history, &mut plan.actions, &mut tally)?;
         let exit = session.stop.exit().unwrap_or(tally.exit());
         let summary = tally.summary(Some(history.run()), context.command, self.started, exit, not_started);
         // The reader has seen the problems as warnings; the history has to tell them later.
@@ -412,13 +412,13 @@ impl Changes {
         &mut self,
         session: &mut Session<'_>,
         history: &mut History,
-        plan: &Plan,
+        actions: &mut [Action],
         tally: &mut Tally,
     ) -> anyhow::Result<usize> {
-        let (mut next, mut done, total) = (0, 0, plan.actions.len());
+        let (mut next, mut done, total) = (0, 0, actions.len());
         let mut transfer = Transfer::new(&self.tiers, history, transfer_options(session.config, &session.options));
         let mut limit = Limit::new(&session.options, self.started);
-        while let [first, ..] = &plan.actions[next..] {
+        while let [first, ..] = &actions[next..] {
             if session.stop.is_raised() || !limit.allows(std::slice::from_ref(first)) {
                 break;
             }
@@ -426,24 +426,29 @@ impl Changes {
                 next += 1;
                 continue;
             }
-            let batch = self.batch(&transfer, &plan.actions[next..], &limit);
+            let batch = self.batch(&transfer, &actions[next..], &limit);
             session.reporter.message(&Message::Started { action: first, number: next + 1, total });
-            for (index, (action, ended)) in batch.iter().zip(perform(session, &mut transfer, batch)?).enumerate() {
+            let all_ended = perform(session, &mut transfer, batch)?;
+            for (index, (action, ended)) in batch.iter().zip(&all_ended).enumerate() {
                 // One after the other, as in a run without batches.
                 if index > 0 {
                     session.reporter.message(&Message::Started { action, number: next + index + 1, total });
                 }
-                session.reporter.message(&Message::Ended { action, ended: &ended });
+                session.reporter.message(&Message::Ended { action, ended });
                 limit.count(ended.bytes);
-                tally.ended(action, &ended);
-                if let Some(refuted) = self.proof.as_mut().and_then(|proof| proof.after(action, &ended)) {
+                tally.ended(action, ended);
+                if let Some(refuted) = self.proof.as_mut().and_then(|proof| proof.after(action, ended)) {
                     self.problems.push(refuted.take_back(session, &mut transfer, tally)?);
                 }
             }
-            next += batch.len();
-            done += batch.len();
+            let count = batch.len();
+            for (index, _) in all_ended.iter().enumerate().filter(|(_, ended)| ended.result != Outcome::Done) {
+                tell_its_unit(&mut actions[next + index..]);
+            }
+            next += count;
+            done += count;
         }
-        tally.refused = self.proof.as_ref().is_some_and(|proof| proof.forbids_all(&plan.actions));
+        tally.refused = self.proof.as_ref().is_some_and(|proof| proof.forbids_all(actions));
         Ok(total - done)
     }
 
@@ -458,6 +463,18 @@ impl Changes {
         };
         let count = (1..=transfer.batch(actions)).take_while(may_go).count();
         &actions[..count]
+    }
+}
+
+/// The first of `actions` was not done: when the video, which comes last of its unit, is cached without it,
+/// later runs have to look for it again.
+fn tell_its_unit(actions: &mut [Action]) {
+    let Some((first, others)) = actions.split_first_mut() else { return };
+    let is_of_its_unit = |other: &&mut Action| {
+        (first.kind, other.kind) == (Kind::Cache, Kind::Cache) && (&first.map, &first.unit) == (&other.map, &other.unit)
+    };
+    for other in others.iter_mut().take_while(is_of_its_unit) {
+        other.left_out = true;
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn by_wants(
 ) -> anyhow::Result<Exit> {
     let mut changes = session.begin(&Begin { command, ..Begin::default() })?;
     match plan(session, &mut changes, command, cache, evict) {
-        Ok((plan, context)) => changes.apply(session, &plan, &context, None),
+        Ok((plan, context)) => changes.apply(session, plan, &context, None),
         Err(error) => Err(changes.fail(error)),
     }
 }

@@ -75,7 +75,7 @@ impl Command for Undo {
         }
         let context = context(session, &changes, &plan, &chosen)?;
         let question = format!("Undo {} of {} actions?", plan.actions.len(), plan.actions.len() + plan.skipped.len());
-        changes.apply(session, &plan, &context, Some(&question))
+        changes.apply(session, plan, &context, Some(&question))
     }
 }
 

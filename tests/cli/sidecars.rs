@@ -132,6 +132,21 @@ fn a_subtitle_that_appears_later_is_cached_once_plex_has_news_of_the_item() {
 }
 
 #[test]
+fn a_sidecar_that_somebody_was_writing_to_follows_its_video_in_the_next_run() {
+    for placement in PLACEMENTS {
+        let names = ["Dune (2021).de.srt", "Dune (2021).en.srt"];
+        let env = film_with(placement, &names);
+        let path = env.array(&format!("{FOLDER}/{}", names[1]));
+        let writer = fs::File::options().append(true).open(path).unwrap();
+        env.run(&["sync"]).expect(0);
+        assert_eq!(beside(&env), names[..1], "{placement}");
+        drop(writer);
+        env.sync();
+        assert_eq!(beside(&env), names, "{placement}");
+    }
+}
+
+#[test]
 fn a_sidecar_in_conflict_is_reported_and_does_not_block_its_video() {
     for placement in PLACEMENTS {
         let env = film_with(placement, &["Dune (2021).de.srt", "Dune (2021).en.srt"]);
