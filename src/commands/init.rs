@@ -291,10 +291,11 @@ impl Init {
                     setup.note(&format!("Plex has no file in {location} yet, so it gets no map."));
                     continue;
                 }
-                let question = format!("Where is Plex's {location} on this machine? (nothing: leave it out)");
-                match setup.ask(&question, "")?.as_str() {
-                    "" => proposal.left.push((location.to_string(), "no file of it was found on this machine".into())),
-                    here => places.push((place(location.as_str(), Utf8Path::new(here)), None)),
+                if let Some(here) = where_is(setup, machine, location)? {
+                    places.push((place(location.as_str(), &here), None));
+                } else {
+                    let why = "no file of it was found on this machine";
+                    proposal.left.push((location.to_string(), why.to_owned()));
                 }
             }
             places.extend(found.into_iter().map(|place| (place, None)));
@@ -310,13 +311,11 @@ impl Init {
                 (None, None) => CacheWish::Any,
             };
             let mut map = machine.map(&place, wish);
-            if matches!(map, Err(NoMap::NoCache)) {
-                let question = format!("The fast disk, or a folder on it, for {}? (nothing: leave it out)", place.here);
-                let answer = setup.ask(&question, "")?;
-                if !answer.is_empty() {
-                    fast = Some(absolute(Utf8Path::new(&answer))?);
-                    map = machine.map(&place, CacheWish::Below(Utf8Path::new(&answer)));
-                }
+            if matches!(map, Err(NoMap::NoCache))
+                && let Some(answer) = which_is_fast(setup, &place)?
+            {
+                map = machine.map(&place, CacheWish::Below(&answer));
+                fast = Some(answer);
             }
             let mut map = match map {
                 Ok(map) => map,
@@ -399,6 +398,39 @@ impl Setup<'_> {
     }
 }
 
+/// Asks where a folder of Plex is, until the answer can be one.
+fn where_is(setup: &mut Setup<'_>, machine: &Machine<'_>, location: &PlexPath) -> anyhow::Result<Option<Utf8PathBuf>> {
+    loop {
+        let question = format!("Where is Plex's {location} on this machine? (nothing: leave it out)");
+        let answer = setup.ask(&question, "")?;
+        if answer.is_empty() {
+            return Ok(None);
+        }
+        let here = absolute(Utf8Path::new(&answer))?;
+        let place = Place { plex: location.to_string(), here: here.clone(), found: false };
+        match machine.map(&place, CacheWish::Any) {
+            Ok(_) | Err(NoMap::NoCache) => return Ok(Some(here)),
+            Err(why) => setup.warn(&why.to_string(), None),
+        }
+    }
+}
+
+/// Asks for the fast disk of a folder, until the answer is there.
+fn which_is_fast(setup: &mut Setup<'_>, place: &Place) -> anyhow::Result<Option<Utf8PathBuf>> {
+    loop {
+        let question = format!("The fast disk, or a folder on it, for {}? (nothing: leave it out)", place.here);
+        let answer = setup.ask(&question, "")?;
+        if answer.is_empty() {
+            return Ok(None);
+        }
+        let answer = absolute(Utf8Path::new(&answer))?;
+        if answer.is_dir() {
+            return Ok(Some(answer));
+        }
+        setup.warn(&format!("{answer} is not there"), None);
+    }
+}
+
 /// Asks plex.tv for a code, shows it, and waits until somebody has typed it.
 fn link(setup: &mut Setup<'_>, client_id: Option<String>) -> anyhow::Result<Secret> {
     let url = setup.environment.get("PLEXCACHE_PLEX__ENDPOINTS__ACCOUNT").unwrap_or(ACCOUNT);
@@ -434,9 +466,11 @@ fn ask_plex(setup: &mut Setup<'_>, url: &str, token: &Token) -> anyhow::Result<S
         }
         Read::Failed(error) => return Err(plex_failure(error)),
     };
-    let (mut locations, mut files) = (BTreeSet::new(), Vec::new());
+    let (mut locations, mut files, mut seen) = (BTreeSet::new(), Vec::new(), Vec::new());
     for library in libraries.iter().filter(|library| matches!(library.kind, LibraryKind::Movie | LibraryKind::Show)) {
         locations.extend(library.locations.iter().cloned());
+        let folders: Vec<&str> = library.locations.iter().map(PlexPath::as_str).collect();
+        seen.push(format!("\n  {}: {}", library.title, folders.join(", ")));
         let items = match plex.newest(library) {
             Read::Complete(items) | Read::Incomplete { value: items, .. } => items,
             Read::Failed(error) => {
@@ -448,6 +482,7 @@ fn ask_plex(setup: &mut Setup<'_>, url: &str, token: &Token) -> anyhow::Result<S
         let parts = parts.flat_map(|version| version.parts);
         files.extend(parts.filter_map(|part| Some(PlexFile { path: part.file?, size: part.size })));
     }
+    setup.note(&format!("Plex {} at {url}{}", identity.version, seen.concat()));
     Ok(Server { machine_id: identity.machine_id, locations: locations.into_iter().collect(), files })
 }
 

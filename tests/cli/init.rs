@@ -418,6 +418,31 @@ fn at_a_terminal_every_question_has_a_default_and_nothing_is_written_before_the_
     person.leaves(4);
 }
 
+#[test]
+fn an_answer_that_cannot_be_is_told_why_and_asked_for_again() {
+    let machine = Machine::plain();
+    machine.preferences("var/lib/plexmediaserver/Library/Application Support", &machine.machine_id());
+    machine.env.plex.edit(|library| {
+        let section = library.add_section("Far films", SectionKind::Movie, &["/far/Films"]);
+        library.add_movie(section, "Far", 2022, &[Media::file("/far/Films/Far.mkv", 5000)]);
+    });
+    let config = at(&machine, "c/config.toml");
+    let mut person = Person::sit_down(machine.command(&["init", "--config", &config]).env("TERM", "dumb"));
+    person.answer("[http://127.0.0.1:32400]", &machine.env.plex.url());
+    person.answer("Preferences.xml? [Y/n]", "");
+    person.wait_for("Far films: /far/Films");
+    person.answer("Where is Plex's /far/Films", "/no/such/folder");
+    person.wait_for("/no/such/folder is not there");
+    person.answer("Where is Plex's /far/Films", "");
+    person.answer("The fast disk", "/no/such/disk");
+    person.wait_for("/no/such/disk is not there");
+    person.answer("The fast disk", &at(&machine, "cache"));
+    person.wait_for("no map for Plex's /far/Films");
+    person.answer("[Y/n]", "");
+    person.leaves(3);
+    assert_eq!(machine.map("c/config.toml").2, "cache/media");
+}
+
 /// The absolute path of a name in the world.
 fn at(machine: &Machine, name: &str) -> String {
     machine.env.path(name).to_str().unwrap().to_owned()
