@@ -669,12 +669,16 @@ mod tests {
             return;
         }
         rustix::fs::fadvise(&source, 0, None, Advice::Random).unwrap();
-        for block in [2, 7, blocks - 2] {
-            source.read_exact_at(&mut [0; 1], block * MIB + 100).unwrap();
-        }
-        let before = cached();
-        copy_in_rhythm(&source, &new_file(), blocks * MIB, &CHECKED, QUICK, &mut never_stop).unwrap();
-        assert_eq!(cached(), before);
-        assert_eq!(before.iter().filter(|cached| **cached).count(), 3);
+        // A machine short of memory drops pages by itself, but hardly each time.
+        let is_left_alone = || {
+            drop_cached(&source, 0, blocks * MIB);
+            for block in [2, 7, blocks - 2] {
+                source.read_exact_at(&mut [0; 1], block * MIB + 100).unwrap();
+            }
+            let before = cached();
+            copy_in_rhythm(&source, &new_file(), blocks * MIB, &CHECKED, QUICK, &mut never_stop).unwrap();
+            cached() == before && before.iter().filter(|cached| **cached).count() == 3
+        };
+        assert!((0..10).any(|_| is_left_alone()));
     }
 }
