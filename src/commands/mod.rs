@@ -124,6 +124,7 @@ pub(crate) struct Changes {
     pub(crate) tiers: Tiers,
     /// `None` in a dry run, which holds no lock and writes nothing.
     log: Option<(Lock, History)>,
+    /// Of a dry run; the others have that of the history.
     index: Index,
     /// Two configurations with one cache keep each other out by these.
     root_locks: Vec<Lock>,
@@ -186,15 +187,15 @@ impl Session<'_> {
                 let torn = self.state.file("history.torn");
                 self.warn(&format!("the last record was torn by a crash; its {} bytes are in {torn}", history.torn));
             }
-            let index = history.index().clone();
             log = Some((lock, history));
-            index
+            Index::default()
         };
         let leniency = Leniency { same_device: self.config.safety.allow_same_device, changed_roots: self.options.yes };
-        let checked = Tiers::open(&self.config.maps, &index.roots, leniency)
+        let known = log.as_ref().map_or(&index, |(_, history)| history.index());
+        let checked = Tiers::open(&self.config.maps, &known.roots, leniency)
             .map_err(|error| Failure::new(Exit::Refused, error.to_string(), Some(error.hint())))
             .and_then(|tiers| self.check_host().map(|()| tiers))
-            .and_then(|tiers| self.check_vanished(&tiers, &index).map(|()| tiers));
+            .and_then(|tiers| self.check_vanished(&tiers, known).map(|()| tiers));
         let tiers = match checked {
             Ok(tiers) => tiers,
             Err(failure) => return Err(record_refusal(log, failure)),
