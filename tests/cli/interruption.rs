@@ -96,7 +96,7 @@ fn an_undo_that_was_stopped_is_gone_on_with_by_the_next_one() {
     env.sync();
     env.run(&["evict", "--all"]).expect(0);
     assert_eq!(env.cached().len(), 0);
-    let child = env.spawn(&["undo", "--yes", "--json", "--bwlimit=1MB/s"]);
+    let child = env.spawn(&["undo", "--yes", "--json", "--bwlimit=100kB/s"]);
     while !env.history().iter().any(|record| record["run"] == 3 && record["event"] == "ended") {
         std::thread::sleep(Duration::from_millis(2));
     }
