@@ -91,7 +91,7 @@ fn a_signal_ends_a_copy_cleanly_and_the_next_run_makes_it() {
 fn an_undo_that_was_stopped_is_gone_on_with_by_the_next_one() {
     let Some(film) = Film::new("copy") else { return };
     let env = &film.env;
-    let small = env.movie("Alien", 1979, 100);
+    let small = env.movie("Zulu", 1964, 100);
     env.on_deck("owner", &small);
     env.sync();
     env.run(&["evict", "--all"]).expect(0);
