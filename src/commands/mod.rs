@@ -460,11 +460,19 @@ impl Changes {
             |action| self.proof.as_ref().is_some_and(|proof| proof.asks_about(action) || proof.forbids(action));
         let may_go = |count: &usize| {
             let actions = &actions[..*count];
-            *count == 1 || (limit.allows(actions) && !actions.iter().any(is_alone))
+            *count == 1 || (limit.allows(actions) && !actions.iter().any(is_alone) && !is_video_of(actions))
         };
         let count = (1..=transfer.batch(actions)).take_while(may_go).count();
         &actions[..count]
     }
+}
+
+/// Whether the last of `actions` is a video and others are its sidecars: what becomes of those is to be known
+/// before it is begun.
+fn is_video_of(actions: &[Action]) -> bool {
+    let Some((last, others)) = actions.split_last() else { return false };
+    let has_sidecars = || others.iter().any(|other| (&other.map, &other.unit) == (&last.map, &last.unit));
+    last.kind == Kind::Cache && last.path == last.unit && has_sidecars()
 }
 
 /// The first of `actions` was not done: when the video, which comes last of its unit, is cached without it,
@@ -474,7 +482,7 @@ fn tell_its_unit(actions: &mut [Action]) {
     let is_of_its_unit = |other: &&mut Action| {
         (first.kind, other.kind) == (Kind::Cache, Kind::Cache) && (&first.map, &first.unit) == (&other.map, &other.unit)
     };
-    for other in others.iter_mut().take_while(is_of_its_unit) {
+    for other in others.iter_mut().filter(is_of_its_unit) {
         other.left_out = true;
     }
 }
@@ -594,6 +602,7 @@ impl Tally {
             _ if partial => RunOutcome::Partial,
             _ => RunOutcome::Ok,
         };
+        finished.not_started = u64::try_from(not_started).unwrap_or(u64::MAX);
         let dry_run = run.is_none();
         Summary { run, command, dry_run, finished, failures, elapsed: started.elapsed(), not_started, exit }
     }

@@ -150,12 +150,25 @@ pub struct RunFinished {
     pub failed: Count,
     #[serde(default)]
     pub skipped: Count,
+    /// Actions that were never begun, because of a limit or a signal.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_started: u64,
     /// What went wrong as a whole, one line for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl RunFinished {
+    /// Whether it ended before it had tried everything.
+    pub fn was_cut_short(&self) -> bool {
+        self.outcome == RunOutcome::Stopped || self.not_started > 0
+    }
+
     /// The end of a run that got no further than its beginning.
     pub fn failed(outcome: RunOutcome, error: String) -> Self {
         Self { outcome, error: Some(error), ..Self::default() }

@@ -149,7 +149,7 @@ impl Undone {
         if run.undone_by.is_some() || !run.has_done_actions() {
             return;
         }
-        let was_cut_short = run.finished.as_ref().is_none_or(|(_, finished)| finished.outcome == RunOutcome::Stopped);
+        let was_cut_short = run.finished.as_ref().is_none_or(|(_, finished)| finished.was_cut_short());
         for taken_back in run.started.undo_of.iter().filter(|taken_back| **taken_back < run.run) {
             if was_cut_short {
                 let (_, files) = self.in_part.entry(*taken_back).or_insert_with(|| (run.run, BTreeSet::new()));

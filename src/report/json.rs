@@ -349,12 +349,12 @@ impl<'a> View<'a> {
     }
 
     fn summary(summary: &Summary) -> Self {
-        let RunFinished { outcome, cached, evicted, failed, skipped, error: _ } = summary.finished;
+        let RunFinished { outcome, cached, evicted, failed, skipped, not_started: _, error: _ } = summary.finished;
         Self::Summary { run: summary.run, outcome: outcome.word(), cached, evicted, failed, skipped }
     }
 
     fn run(run: &'a Run) -> Self {
-        let RunFinished { outcome, cached, evicted, failed, skipped, error: _ } = run.summary();
+        let RunFinished { outcome, cached, evicted, failed, skipped, not_started: _, error: _ } = run.summary();
         Self::Run {
             run: run.run,
             command: &run.started.command,

@@ -141,6 +141,7 @@ pub(super) fn finished(outcome: RunOutcome, cached: u64, evicted: u64, failed: u
         evicted: count(evicted),
         failed: count(failed),
         skipped: count(0),
+        not_started: 0,
         error: None,
     }
 }

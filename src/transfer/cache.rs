@@ -138,9 +138,13 @@ impl Transfer<'_> {
         let Names { part, old, .. } = &job.names;
         let target = ops::create(to, part).during("making a temporary file")?;
         let copied = self.fill(job, source, &target, finished, watch).await;
-        let placed = copied.and_then(|checksum| place.put(to, &job.names).map(|()| checksum));
-        let checksum = match placed {
-            Ok(checksum) => checksum,
+        let placed = copied.and_then(|checksum| {
+            // As it was proved: under its final name others may change it.
+            let copy = Stat::of_file(&target).during("looking at the copy")?.fingerprint();
+            place.put(to, &job.names).map(|()| (checksum, copy))
+        });
+        let (checksum, copy) = match placed {
+            Ok(placed) => placed,
             Err(trouble) => {
                 for name in [part, old] {
                     remove_own(to, name, &target).during("removing the temporary file")?;
@@ -155,7 +159,6 @@ impl Transfer<'_> {
             place.take_back(to, &job.names, &target).during("taking the copy back")?;
             return Err(Trouble::Failed(format!("making the copy's name durable: {error}")));
         }
-        let copy = Stat::of_file(&target).during("looking at the copy")?.fingerprint();
         Ok(Published { from: source.stat.fingerprint(), copy, checksum })
     }
 
@@ -318,7 +321,16 @@ impl Place<'_> {
         match self {
             Self::Free => remove_own(to, file, own)?,
             Self::Over(_) => {
+                let replaced = || std::io::Error::other("something else has appeared under the name");
+                if !is_own(to, file, own)? {
+                    return Err(replaced());
+                }
                 ops::exchange(to, old, file)?;
+                if !is_own(to, old, own)? {
+                    // What somebody put there just now keeps its name.
+                    ops::exchange(to, old, file)?;
+                    return Err(replaced());
+                }
                 remove_own(to, old, own)?;
             }
         }
@@ -329,11 +341,15 @@ impl Place<'_> {
 /// Removes the temporary file, and only that: should an exchange have gone wrong half-way, somebody
 /// else's file could stand under its name.
 fn remove_own(folder: &Folder, name: &str, own: &File) -> std::io::Result<()> {
-    let (own, named) = (Stat::of_file(own)?, folder.stat(name)?);
-    if named.is_some_and(|named| (named.dev, named.ino) == (own.dev, own.ino)) {
+    if is_own(folder, name, own)? {
         ops::unlink(folder, name)?;
     }
     Ok(())
+}
+
+fn is_own(folder: &Folder, name: &str, own: &File) -> std::io::Result<bool> {
+    let (own, named) = (Stat::of_file(own)?, folder.stat(name)?);
+    Ok(named.is_some_and(|named| (named.dev, named.ino) == (own.dev, own.ino)))
 }
 
 /// An open file that is being copied, with what it was when it was opened.

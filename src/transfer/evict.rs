@@ -238,6 +238,9 @@ async fn restore_over_link(job: &Job<'_>, array: &Folder) -> Attempt<()> {
         return Err(Trouble::Left(Why::Changed, "the link was replaced meanwhile".to_owned()));
     }
     job.sync(array).await.during("making the name of the original durable")?;
+    if !is_our_link(job, array, kept)? {
+        return Err(Trouble::Left(Why::Changed, "something has appeared under the kept name".to_owned()));
+    }
     ops::unlink(array, kept).during("removing the link")?;
     job.sync(array).await.during("making the removal of the link durable")
 }

@@ -215,11 +215,14 @@ pub(super) fn leaves_nothing(job: &Job<'_>, published: Option<Published>) -> Att
         |name: &str| -> Attempt<bool> { Ok(is_file_like(stat(&array, name)?.as_ref(), job.action.array)) };
     let is_link = |name: &str| array.as_ref().map_or(Ok(false), |array| is_our_link(job, array, name));
     match job.action.kind {
-        // Whatever was published is finished by settling, which alone knows of it; and so is what lacks
-        // nothing but the record, or an empty folder's removal.
+        // What was published is finished by settling, which alone knows of it, unless somebody has changed it
+        // since: then the record tells nothing more. What lacks nothing but the record, or an empty folder's
+        // removal, is finished too.
         plan::Kind::Evict => {
+            let copied_back = published.map(|published| published.copy);
+            let is_published = copied_back.is_some() && is_file_like(stat(&array, file)?.as_ref(), copied_back);
             let is_gone = stat(&cache, file)?.is_none() && stat(&array, file)?.is_some_and(|stat| stat.is_file());
-            Ok(published.is_none() && !is_gone && !is_link(kept)?)
+            Ok(!is_published && !is_gone && !is_link(kept)?)
         }
         plan::Kind::Cache => {
             let is_aside = stat(&array, kept)?.is_some_and(|stat| stat.is_file()) && stat(&array, file)?.is_none();

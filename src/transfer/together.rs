@@ -25,10 +25,9 @@ use rustix::io::Errno;
 
 use super::folders::Places;
 use super::ops;
-use crate::config::Placement;
 use crate::history::record::Event;
 use crate::history::{History, HistoryError};
-use crate::plan::{Action, Kind};
+use crate::plan::Action;
 use crate::tier::Folder;
 
 /// The most actions in a batch. Each holds up to three files open, and four folders where it is the first of a show
@@ -195,27 +194,20 @@ fn poll<F: Future>(action: &mut Pin<Box<F>>) -> Poll<F::Output> {
 
 /// How many of the first of `actions`, at least one, can go together when so many bytes may be copied in a
 /// second: those of one kind that are small and have nothing in common but folders. 0 when there are none.
+/// Evictions too: one that finds no original copies all of it back.
 pub(super) fn batch(actions: &[Action], bytes_per_second: Option<u64>) -> usize {
     let Some((first, others)) = actions.split_first() else { return 0 };
     // A pace must not hold up for minutes whoever wants to write to one of the files.
     let sum = bytes_per_second.map_or(SUM, |rate| rate.min(SUM));
-    let mut left = sum.saturating_sub(to_copy(first));
-    let is_alone = to_copy(first) > SMALL;
+    let mut left = sum.saturating_sub(first.size);
+    let is_alone = first.size > SMALL;
     let goes_too = |(index, action): &(usize, &Action)| {
-        let bytes = to_copy(action);
+        let bytes = action.size;
         let fits = !is_alone && bytes <= SMALL && bytes <= left && action.kind == first.kind;
         left = left.saturating_sub(bytes);
         fits && !actions[..=*index].iter().any(|other| is_same_file(other, action))
     };
     1 + others.iter().enumerate().take(MOST - 1).take_while(goes_too).count()
-}
-
-/// What an action is expected to copy; bytes.
-fn to_copy(action: &Action) -> u64 {
-    match (action.kind, action.placement) {
-        (Kind::Cache, _) | (Kind::Evict, Placement::Move) => action.size,
-        (Kind::Evict, _) => 0,
-    }
 }
 
 /// Two names of one file would take each other for somebody who has it open.
@@ -245,7 +237,7 @@ mod tests {
     fn what_goes_together_is_of_one_kind_small_and_not_the_same_file() {
         let caching = |path, size, ino| action("cache", path, size, ino);
         let (a, b) = (caching("a", 1, 1), caching("b", SMALL, 2));
-        let second = Action { placement: Placement::Move, ..action("evict", "c", SMALL + 1, 3) };
+        let second = action("evict", "c", SMALL + 1, 3);
         for (actions, expected, what) in [
             (vec![], 0, "nothing"),
             (vec![caching("a", u64::MAX, 1)], 1, "one of any size"),
@@ -255,7 +247,12 @@ mod tests {
             (vec![a.clone(), action("evict", "b", 1, 2)], 1, "an eviction waits for the caching"),
             (vec![a.clone(), caching("b", 1, 1)], 1, "two names of one file"),
             (vec![a.clone(), a.clone()], 1, "twice the same"),
-            (vec![action("evict", "a", SUM, 1), action("evict", "b", SUM, 2)], 2, "evictions that copy nothing"),
+            (vec![action("evict", "a", 1, 1), action("evict", "b", 1, 2)], 2, "evictions"),
+            (
+                vec![action("evict", "a", SUM, 1), action("evict", "b", SUM, 2)],
+                1,
+                "a large eviction may copy it all back",
+            ),
             (vec![action("evict", "a", 1, 1), second], 1, "an eviction that copies a large file back"),
         ] {
             assert_eq!(batch(&actions, None), expected, "{what}");

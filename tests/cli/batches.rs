@@ -114,3 +114,46 @@ fn a_batch_ends_where_max_transfer_does() {
     let done: Vec<_> = outcomes(&run).into_iter().map(|(path, _)| path).collect();
     assert_eq!(done, [episode_path("Lost", 1, 1)]);
 }
+
+#[test]
+fn what_somebody_writes_to_a_copy_before_it_is_on_record_is_not_taken_for_ours() {
+    for placement in ["copy", "hide"] {
+        let env = world(placement, 90);
+        let path = env.cache(&subtitle(0));
+        let watcher = std::thread::spawn(move || {
+            while !path.exists() {
+                std::thread::yield_now();
+            }
+            fs::write(&path, "better lines").unwrap();
+        });
+        // Whenever that was, nobody calls it well that it was overwritten.
+        env.run(&["sync"]);
+        watcher.join().unwrap();
+        env.run(&["evict", "--all"]);
+        let is_there = [env.array(&subtitle(0)), env.cache(&subtitle(0))]
+            .iter()
+            .any(|path| fs::read(path).is_ok_and(|bytes| bytes == b"better lines"));
+        assert!(is_there, "{placement}: {:?}", env.history());
+    }
+}
+
+#[test]
+fn what_was_copied_back_and_edited_at_once_is_a_conflict_and_not_open_for_ever() {
+    let env = world("move", 90);
+    env.sync();
+    let path = env.array(&subtitle(0));
+    let watcher = std::thread::spawn(move || {
+        while !path.exists() {
+            std::thread::yield_now();
+        }
+        fs::write(&path, "better lines").unwrap();
+    });
+    env.run(&["evict", "--all"]);
+    watcher.join().unwrap();
+    assert_eq!(fs::read(env.array(&subtitle(0))).unwrap(), b"better lines");
+    for _ in 0..2 {
+        let run = env.run(&["evict", "--all"]);
+        assert!(!run.stdout.contains("not settled") && !run.stderr.contains("not settled"), "{run:?}");
+        assert_eq!(fs::read(env.array(&subtitle(0))).unwrap(), b"better lines");
+    }
+}

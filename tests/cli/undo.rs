@@ -383,3 +383,14 @@ fn a_run_records_who_started_it_and_how_and_no_secret() {
     };
     assert_eq!((mode("state"), mode("state/history.jsonl"), mode("state/wants.json")), (0o700, 0o600, 0o600));
 }
+
+#[test]
+fn an_undo_that_a_limit_ended_is_gone_on_with_by_the_next_one() {
+    let Films { env, .. } = films("copy");
+    let cached = env.cached();
+    env.run(&["evict", "--all"]).expect(0);
+    undo(&env, &["--max-transfer", "350000"]);
+    assert!((1..cached.len()).contains(&env.cached().len()), "{:?}", env.cached());
+    undo(&env, &["2"]);
+    assert_eq!(env.cached(), cached);
+}

@@ -285,6 +285,7 @@ pub(in crate::report) mod tests {
             evicted: count(4, 18 * GIB),
             failed: count(failed, failed * 4 * GIB),
             skipped: count(0, 0),
+            not_started: 0,
             error: None,
         }
     }
