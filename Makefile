@@ -56,11 +56,14 @@ fuzz_flags = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Ccodegen-units=1 --cfg fuzzing
 fuzz_host  = $(shell rustc -vV | sed -n 's/^host: //p')
-fuzz_built = $(or $(CARGO_TARGET_DIR),fuzz/target)/$(fuzz_host)/debug
+# Quick, and with what the tests have: overflows panic.
+fuzz_env   = CARGO_PROFILE_DEV_OPT_LEVEL=2 CARGO_PROFILE_DEV_DEBUG=1 RUSTFLAGS="$(fuzz_flags)"
+fuzz_built = $(or $(CARGO_TARGET_DIR),target)/fuzz/$(fuzz_host)/debug
 SECONDS    = 300
 
 fuzz: ## feeds the parsers what a fuzzer thinks of: make fuzz SECONDS=3600, so long for each
-	RUSTFLAGS="$(fuzz_flags)" cargo build --locked --manifest-path fuzz/Cargo.toml --target $(fuzz_host)
+	$(fuzz_env) cargo build --locked --package plexcache-fuzz --target $(fuzz_host) \
+		--target-dir "$(or $(CARGO_TARGET_DIR),target)/fuzz"
 	for name in $(fuzzers); do \
 		mkdir -p fuzz/corpus/$$name fuzz/artifacts && \
 		$(fuzz_built)/$$name -max_total_time=$(SECONDS) -max_len=16384 -timeout=10 -rss_limit_mb=1024 \

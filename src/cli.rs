@@ -48,7 +48,7 @@ pub struct Global {
     /// Show what would be done and change nothing (sync, evict, undo, init)
     #[arg(short = 'n', long, global = true)]
     pub dry_run: bool,
-    /// Answer questions with yes, and accept replaced or removed disks
+    /// Answer questions with yes, and accept replaced or removed disks and another server
     #[arg(short, long, global = true)]
     pub yes: bool,
     /// Print nothing unless something is wrong

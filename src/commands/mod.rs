@@ -17,7 +17,7 @@ mod sync;
 mod undo;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -419,6 +419,8 @@ impl Changes {
         let (mut next, mut done, total) = (0, 0, actions.len());
         let mut transfer = Transfer::new(&self.tiers, history, transfer_options(session.config, &session.options));
         let mut limit = Limit::new(&session.options, self.started);
+        // Units of which a file was not cached. The video comes last, and says that there is something to look for.
+        let mut incomplete = BTreeSet::new();
         while let [first, ..] = &actions[next..] {
             if session.stop.is_raised() || !limit.allows(std::slice::from_ref(first)) {
                 break;
@@ -427,24 +429,26 @@ impl Changes {
                 next += 1;
                 continue;
             }
-            let batch = self.batch(&transfer, &actions[next..], &limit);
-            session.reporter.message(&Message::Started { action: first, number: next + 1, total });
-            let all_ended = perform(session, &mut transfer, batch)?;
-            for (index, (action, ended)) in batch.iter().zip(&all_ended).enumerate() {
+            let count = self.batch(&transfer, &actions[next..], &limit).len();
+            let batch = &mut actions[next..next + count];
+            for action in batch.iter_mut().filter(|action| incomplete.contains(&action.unit_key())) {
+                action.left_out = true;
+            }
+            session.reporter.message(&Message::Started { action: &batch[0], number: next + 1, total });
+            for (index, (action, ended)) in batch.iter().zip(perform(session, &mut transfer, batch)?).enumerate() {
                 // One after the other, as in a run without batches.
                 if index > 0 {
                     session.reporter.message(&Message::Started { action, number: next + index + 1, total });
                 }
-                session.reporter.message(&Message::Ended { action, ended });
+                session.reporter.message(&Message::Ended { action, ended: &ended });
                 limit.count(ended.bytes);
-                tally.ended(action, ended);
-                if let Some(refuted) = self.proof.as_mut().and_then(|proof| proof.after(action, ended)) {
+                tally.ended(action, &ended);
+                if action.kind == Kind::Cache && ended.result != Outcome::Done {
+                    incomplete.insert(action.unit_key());
+                }
+                if let Some(refuted) = self.proof.as_mut().and_then(|proof| proof.after(action, &ended)) {
                     self.problems.push(refuted.take_back(session, &mut transfer, tally)?);
                 }
-            }
-            let count = batch.len();
-            for (index, _) in all_ended.iter().enumerate().filter(|(_, ended)| ended.result != Outcome::Done) {
-                tell_its_unit(&mut actions[next + index..]);
             }
             next += count;
             done += count;
@@ -471,20 +475,8 @@ impl Changes {
 /// before it is begun.
 fn is_video_of(actions: &[Action]) -> bool {
     let Some((last, others)) = actions.split_last() else { return false };
-    let has_sidecars = || others.iter().any(|other| (&other.map, &other.unit) == (&last.map, &last.unit));
+    let has_sidecars = || others.iter().any(|other| other.unit_key() == last.unit_key());
     last.kind == Kind::Cache && last.path == last.unit && has_sidecars()
-}
-
-/// The first of `actions` was not done: when the video, which comes last of its unit, is cached without it,
-/// later runs have to look for it again.
-fn tell_its_unit(actions: &mut [Action]) {
-    let Some((first, others)) = actions.split_first_mut() else { return };
-    let is_of_its_unit = |other: &&mut Action| {
-        (first.kind, other.kind) == (Kind::Cache, Kind::Cache) && (&first.map, &first.unit) == (&other.map, &other.unit)
-    };
-    for other in others.iter_mut().filter(is_of_its_unit) {
-        other.left_out = true;
-    }
 }
 
 /// Performs actions that go together, and shows how one goes that is alone. Many are done in a moment.

@@ -128,7 +128,7 @@ fn status(session: &Session<'_>, index: &Index, memory: &Memory, now: Timestamp)
     let releases = memory.releases(&sync::units_of(index), &wanted, &config.evict, now);
     let pins = Pinned::new(&config.select, memory);
     let file = |(key, cached): (&FileKey, &Cached)| {
-        let unit = FileKey { map: key.map.clone(), path: cached.action.unit.clone() };
+        let unit = cached.action.unit_key();
         let root = roots.iter().find(|root| root.map.cache == cached.action.cache_root);
         let folder = root.and_then(|root| root.look.as_ref()).map(|look| &look.folder);
         FileStatus {

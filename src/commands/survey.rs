@@ -53,7 +53,7 @@ impl Survey<'_> {
                 Ok((state, stat)) => (state, stat.and_then(|stat| self.holder(&stat))),
                 Err(error) => (CopyState::Changed, Some(format!("it cannot be looked at: {error}"))),
             };
-            let unit = FileKey { map: key.map.clone(), path: cached.action.unit.clone() };
+            let unit = cached.action.unit_key();
             let file = CachedFile {
                 cached: cached.clone(),
                 state,

@@ -292,7 +292,7 @@ pub(super) fn units_of(index: &crate::history::Index) -> Vec<CachedUnit> {
     let mut units: BTreeMap<FileKey, CachedUnit> = BTreeMap::new();
     for cached in index.cached.values() {
         let action = &cached.action;
-        let unit = FileKey { map: action.map.clone(), path: action.unit.clone() };
+        let unit = action.unit_key();
         let entry = units.entry(unit.clone()).or_insert_with(|| CachedUnit {
             unit,
             rating_key: action.rating_key.clone(),

@@ -88,6 +88,11 @@ impl Action {
         FileKey { map: self.map.clone(), path: self.path.clone() }
     }
 
+    /// The unit that it belongs to.
+    pub fn unit_key(&self) -> FileKey {
+        FileKey { map: self.map.clone(), path: self.unit.clone() }
+    }
+
     pub fn array_path(&self) -> Utf8PathBuf {
         self.array_root.join(self.path.as_path())
     }

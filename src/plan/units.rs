@@ -55,7 +55,7 @@ pub(super) fn group<'a>(candidates: &'a [Candidate], cached: &'a BTreeMap<FileKe
     let mut unwanted: BTreeMap<FileKey, Unit> = BTreeMap::new();
     for (key, file) in cached {
         let action = &file.cached.action;
-        let home = FileKey { map: action.map.clone(), path: action.unit.clone() };
+        let home = action.unit_key();
         let unit = match owner.get(key).or_else(|| owner.get(&home)) {
             Some(&index) => &mut units[index],
             None => unwanted.entry(home).or_insert_with_key(|home| Unit {
