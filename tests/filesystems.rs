@@ -7,6 +7,8 @@
 
 mod util;
 
+#[path = "filesystems/lanes.rs"]
+mod lanes;
 #[path = "filesystems/shapes.rs"]
 mod shapes;
 #[path = "filesystems/silent.rs"]

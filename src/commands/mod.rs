@@ -10,6 +10,7 @@ mod check;
 mod evict;
 mod history;
 mod init;
+mod lanes;
 mod sidecar;
 mod status;
 mod survey;
@@ -17,7 +18,7 @@ mod sync;
 mod undo;
 mod verify;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use camino::Utf8PathBuf;
 
+use self::lanes::{Limit, Work};
 use self::verify::Proof;
 use crate::config::{self, Config, HostTask};
 use crate::exit::Exit;
@@ -294,7 +296,7 @@ impl Session<'_> {
             }
             return Ok(());
         };
-        let mut transfer = Transfer::new(&changes.tiers, history, transfer_options(self.config, &self.options));
+        let transfer = Transfer::new(&changes.tiers, history, transfer_options(self.config, &self.options));
         let stop = self.stop.clone();
         let mut watch = move |_| if stop.is_raised() { ControlFlow::Break(Stop) } else { ControlFlow::Continue(()) };
         for settled in transfer.settle(&mut watch).map_err(history_failure)? {
@@ -361,7 +363,7 @@ impl Changes {
     pub(crate) fn apply(
         mut self,
         session: &mut Session<'_>,
-        mut plan: Plan,
+        plan: Plan,
         context: &PlanContext,
         question: Option<&str>,
     ) -> anyhow::Result<Exit> {
@@ -397,7 +399,7 @@ impl Changes {
                 return Ok(Exit::Ok);
             }
         }
-        let not_started = self.carry_out(session, &mut history, &mut plan.actions, &mut tally)?;
+        let not_started = self.carry_out(session, &mut history, plan.actions, &mut tally)?;
         let exit = session.stop.exit().unwrap_or(tally.exit());
         let summary = tally.summary(Some(history.run()), context.command, self.started, exit, not_started);
         // The reader has seen the problems as warnings; the history has to tell them later.
@@ -413,107 +415,22 @@ impl Changes {
         &mut self,
         session: &mut Session<'_>,
         history: &mut History,
-        actions: &mut [Action],
+        actions: Vec<Action>,
         tally: &mut Tally,
     ) -> anyhow::Result<usize> {
-        let (mut next, mut done, total) = (0, 0, actions.len());
-        let mut transfer = Transfer::new(&self.tiers, history, transfer_options(session.config, &session.options));
-        let mut limit = Limit::new(&session.options, self.started);
-        // Units of which a file was not cached. The video comes last, and says that there is something to look for.
-        let mut incomplete = BTreeSet::new();
-        while let [first, ..] = &actions[next..] {
-            if session.stop.is_raised() || !limit.allows(std::slice::from_ref(first)) {
-                break;
-            }
-            if self.proof.as_ref().is_some_and(|proof| proof.forbids(first)) {
-                next += 1;
-                continue;
-            }
-            let count = self.batch(&transfer, &actions[next..], &limit).len();
-            let batch = &mut actions[next..next + count];
-            for action in batch.iter_mut().filter(|action| incomplete.contains(&action.unit_key())) {
-                action.left_out = true;
-            }
-            session.reporter.message(&Message::Started { action: &batch[0], number: next + 1, total });
-            for (index, (action, ended)) in batch.iter().zip(perform(session, &mut transfer, batch)?).enumerate() {
-                // One after the other, as in a run without batches.
-                if index > 0 {
-                    session.reporter.message(&Message::Started { action, number: next + index + 1, total });
-                }
-                session.reporter.message(&Message::Ended { action, ended: &ended });
-                limit.count(ended.bytes);
-                tally.ended(action, &ended);
-                if action.kind == Kind::Cache && ended.result != Outcome::Done {
-                    incomplete.insert(action.unit_key());
-                }
-                if let Some(refuted) = self.proof.as_mut().and_then(|proof| proof.after(action, &ended)) {
-                    self.problems.push(refuted.take_back(session, &mut transfer, tally)?);
-                }
-            }
-            next += count;
-            done += count;
-        }
-        tally.refused = self.proof.as_ref().is_some_and(|proof| proof.forbids_all(actions));
-        Ok(total - done)
-    }
-
-    /// The first of `actions`, and what goes with it. What Plex will be asked about goes alone, because its
-    /// answer may forbid what follows.
-    fn batch<'p>(&self, transfer: &Transfer<'_>, actions: &'p [Action], limit: &Limit) -> &'p [Action] {
-        let is_alone =
-            |action| self.proof.as_ref().is_some_and(|proof| proof.asks_about(action) || proof.forbids(action));
-        let may_go = |count: &usize| {
-            let actions = &actions[..*count];
-            *count == 1 || (limit.allows(actions) && !actions.iter().any(is_alone) && !is_video_of(actions))
+        let options = transfer_options(session.config, &session.options);
+        let work = Work {
+            tiers: &self.tiers,
+            transfer: &Transfer::new(&self.tiers, history, options),
+            stop: &session.stop,
+            proof: self.proof.as_ref(),
+            // One lane keeps a pace by itself.
+            jobs: options.copy.bytes_per_second.is_none().then_some(session.config.transfer.jobs.into()),
         };
-        let count = (1..=transfer.batch(actions)).take_while(may_go).count();
-        &actions[..count]
-    }
-}
-
-/// Whether the last of `actions` is a video and others are its sidecars: what becomes of those is to be known
-/// before it is begun.
-fn is_video_of(actions: &[Action]) -> bool {
-    let Some((last, others)) = actions.split_last() else { return false };
-    let has_sidecars = || others.iter().any(|other| other.unit_key() == last.unit_key());
-    last.kind == Kind::Cache && last.path == last.unit && has_sidecars()
-}
-
-/// Performs actions that go together, and shows how one goes that is alone. Many are done in a moment.
-fn perform(session: &mut Session<'_>, transfer: &mut Transfer<'_>, actions: &[Action]) -> anyhow::Result<Vec<Ended>> {
-    let (stop, reporter) = (&session.stop, &mut *session.reporter);
-    let ended = transfer.perform(actions, &mut |done| {
-        if actions.len() == 1 {
-            reporter.message(&Message::Progress { done });
-        }
-        if stop.is_raised() { ControlFlow::Break(Stop) } else { ControlFlow::Continue(()) }
-    });
-    ended.map_err(history_failure)
-}
-
-/// `--max-transfer` and `--max-duration`: no further copy is begun once one of them is used up.
-struct Limit {
-    bytes: Option<u64>,
-    until: Option<Instant>,
-    copied: u64,
-}
-
-impl Limit {
-    fn new(options: &RunOptions, started: Instant) -> Self {
-        let until = options.max_duration.and_then(|duration| started.checked_add(duration));
-        Self { bytes: options.max_transfer, until, copied: 0 }
-    }
-
-    /// Whether the next one may be begun, and the others with it.
-    fn allows(&self, next: &[Action]) -> bool {
-        let cachings = next.iter().filter(|action| action.kind == Kind::Cache);
-        let bytes = cachings.fold(0_u64, |sum, action| sum.saturating_add(action.size));
-        self.until.is_none_or(|until| Instant::now() < until)
-            && (bytes == 0 || self.bytes.is_none_or(|most| self.copied.saturating_add(bytes) <= most))
-    }
-
-    fn count(&mut self, bytes: u64) {
-        self.copied = self.copied.saturating_add(bytes);
+        let limit = Limit::new(&session.options, self.started);
+        let done = lanes::carry_out(&work, actions, limit, session.reporter, tally).map_err(history_failure)?;
+        self.problems.extend(done.problems);
+        Ok(done.not_started)
     }
 }
 

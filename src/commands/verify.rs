@@ -7,24 +7,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Session, Tally, perform};
 use crate::config::Placement;
 use crate::history::record::{Ended, Outcome};
 use crate::household::Trouble;
 use crate::paths::{PathMap, PlexPath};
-use crate::plan::{Action, EvictWhy, Kind};
+use crate::plan::{Action, Kind};
 use crate::plex::{MediaServer, PlexServer, RatingKey};
-use crate::report::Message;
-use crate::transfer::Transfer;
+use crate::select::FileKey;
 
-/// What has to be proved, and what came of it so far.
+/// Who can be asked for a proof.
 pub(crate) struct Proof {
     server: PlexServer,
     maps: PathMap,
     /// The maps' names, in the order in which `maps` was made of them.
     names: Vec<String>,
+}
+
+/// What has been proved so far.
+#[derive(Default)]
+pub(super) struct Proved {
     /// What was cached on each map that was not asked about yet, oldest first.
-    cached: BTreeMap<String, Vec<Action>>,
+    cached: BTreeMap<String, Vec<FileKey>>,
     asked: BTreeSet<String>,
     refuted: BTreeSet<String>,
 }
@@ -35,50 +38,18 @@ pub(super) struct Refuted {
     file: PlexPath,
     map: String,
     /// All that was cached on the map in this run, newest first.
-    cached: Vec<Action>,
+    pub(super) cached: Vec<FileKey>,
     hint: String,
 }
 
 impl Proof {
     pub(super) fn new(server: PlexServer, maps: PathMap, names: Vec<String>) -> Self {
-        Self { server, maps, names, cached: BTreeMap::new(), asked: BTreeSet::new(), refuted: BTreeSet::new() }
+        Self { server, maps, names }
     }
 
-    /// Whether the action would cache something that Plex could not read.
-    pub(super) fn forbids(&self, action: &Action) -> bool {
-        action.kind == Kind::Cache && self.refuted.contains(&action.map)
-    }
-
-    /// Whether the server will be asked about the action once it is done.
-    pub(super) fn asks_about(&self, action: &Action) -> bool {
-        action.kind == Kind::Cache && !self.asked.contains(&action.map) && rating_key(action).is_some()
-    }
-
-    /// Whether nothing at all may be cached of what `actions` would.
-    pub(super) fn forbids_all(&self, actions: &[Action]) -> bool {
-        let mut cachings = actions.iter().filter(|action| action.kind == Kind::Cache).peekable();
-        cachings.peek().is_some() && cachings.all(|action| self.forbids(action))
-    }
-
-    /// Takes in what came of an action, and asks about it when it is the first of its map that Plex
-    /// knows a file of.
-    pub(super) fn after(&mut self, action: &Action, ended: &Ended) -> Option<Refuted> {
-        if (action.kind, ended.result) != (Kind::Cache, Outcome::Done) || self.asked.contains(&action.map) {
-            return None;
-        }
-        self.cached.entry(action.map.clone()).or_default().push(action.clone());
-        let key = rating_key(action)?;
-        self.asked.insert(action.map.clone());
-        let mut cached = self.cached.remove(&action.map).unwrap_or_default();
-        cached.reverse();
-        let file = self.unreadable(action, key)?;
-        self.refuted.insert(action.map.clone());
-        Some(Refuted { file, map: action.map.clone(), cached, hint: hint(action) })
-    }
-
-    /// The path under which Plex cannot read the file of `action`.
-    fn unreadable(&self, action: &Action, key: &str) -> Option<PlexPath> {
-        let item = match self.server.look_at_files(&RatingKey::new(key)) {
+    /// Asks for the path under which Plex cannot read the file of `action`.
+    pub(super) fn unreadable(&self, action: &Action) -> Option<PlexPath> {
+        let item = match self.server.look_at_files(&RatingKey::new(rating_key(action)?)) {
             Ok(item) => item?,
             Err(error) => {
                 tracing::debug!(path = %action.path, %error, "cannot ask Plex whether it can read the file");
@@ -96,34 +67,56 @@ impl Proof {
     }
 }
 
-impl Refuted {
-    /// Evicts what was cached on the map, and says what came of it.
-    ///
-    /// # Errors
-    /// Only when the history cannot be written: the run has to stop.
-    pub(super) fn take_back(
-        &self,
-        session: &mut Session<'_>,
-        transfer: &mut Transfer<'_>,
-        tally: &mut Tally,
-    ) -> anyhow::Result<Trouble> {
-        let mut left = Vec::new();
-        for cached in &self.cached {
-            let Some(known) = transfer.history().index().cached.get(&cached.key()) else { continue };
-            let eviction = Action { kind: Kind::Evict, evict_why: Some(EvictWhy::Unreadable), ..known.action.clone() };
-            let Some(ended) = perform(session, transfer, std::slice::from_ref(&eviction))?.pop() else { continue };
-            session.reporter.message(&Message::Ended { action: &eviction, ended: &ended });
-            tally.ended(&eviction, &ended);
-            if ended.result != Outcome::Done {
-                left.push(format!("{} stays: {}", eviction.path, ended.error.unwrap_or_default()));
-            }
+impl Proved {
+    /// Whether the action would cache something that Plex could not read.
+    pub(super) fn forbids(&self, action: &Action) -> bool {
+        action.kind == Kind::Cache && self.refuted.contains(&action.map)
+    }
+
+    /// Whether the action caches something on a map that Plex was not asked about yet.
+    pub(super) fn is_unproved(&self, action: &Action) -> bool {
+        action.kind == Kind::Cache && !self.asked.contains(&action.map)
+    }
+
+    /// Whether the server will be asked about the action once it is done.
+    pub(super) fn asks_about(&self, action: &Action) -> bool {
+        self.is_unproved(action) && rating_key(action).is_some()
+    }
+
+    /// Whether there were cachings, and nothing at all may be cached on any of their `maps`.
+    pub(super) fn is_nothing_left_of(&self, maps: &BTreeSet<String>) -> bool {
+        !maps.is_empty() && maps.is_subset(&self.refuted)
+    }
+
+    /// Takes in what came of `actions`, and gives the first of a map that Plex knows a file of: about that one it
+    /// is to be asked.
+    pub(super) fn question<'a>(&mut self, actions: &'a [Action], all_ended: &[Ended]) -> Option<&'a Action> {
+        let is_done = |(action, ended): &(&Action, &Ended)| self.is_unproved(action) && ended.result == Outcome::Done;
+        let done: Vec<&Action> = actions.iter().zip(all_ended).filter(is_done).map(|(action, _)| action).collect();
+        for action in &done {
+            self.cached.entry(action.map.clone()).or_default().push(action.key());
         }
-        let back = if left.is_empty() { "it was taken back".to_owned() } else { left.join("; ") };
+        done.into_iter().find(|action| rating_key(action).is_some())
+    }
+
+    /// Takes in the answer about `action`.
+    pub(super) fn answered(&mut self, action: &Action, unreadable: Option<PlexPath>) -> Option<Refuted> {
+        self.asked.insert(action.map.clone());
+        let mut cached = self.cached.remove(&action.map).unwrap_or_default();
+        cached.reverse();
+        let file = unreadable?;
+        self.refuted.insert(action.map.clone());
+        Some(Refuted { file, map: action.map.clone(), cached, hint: hint(action) })
+    }
+}
+
+impl Refuted {
+    /// What to say of it, and of what could not be taken back.
+    pub(super) fn verdict(&self, left: &[String]) -> Trouble {
         let Self { file, map, hint, .. } = self;
+        let back = if left.is_empty() { "it was taken back".to_owned() } else { left.join("; ") };
         let text = format!("Plex cannot read {file} since it was cached; {back}, and nothing more is cached on {map}");
-        session.reporter.message(&Message::Warning { text: &text, hint: Some(hint) });
-        tally.partial = true;
-        Ok(Trouble { text, hint: Some(hint.clone()) })
+        Trouble { text, hint: Some(hint.clone()) }
     }
 }
 

@@ -55,6 +55,7 @@ mod tests {
             "min_free",
             "watched_after",
             "bwlimit",
+            "jobs",
             "refuse_while",
             "dir",
             "frobnicate",

@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::globs::{Globs, Pins};
 use super::values::{
-    self, HostTask, Rate, Sidecars, Size, Verify, Versions, duration, duration_or_off, optional_path, optional_url,
-    rate_or_off,
+    self, HostTask, Rate, Sidecars, Size, Verify, Versions, duration, duration_or_off, jobs, optional_path,
+    optional_url, rate_or_off,
 };
 use crate::secret::Secret;
 
@@ -248,11 +248,14 @@ pub struct Transfer {
     /// The most that copying reads; `None` is off.
     #[serde(deserialize_with = "rate_or_off")]
     pub bwlimit: Option<Rate>,
+    /// How many files are cached at the same time from one disk of the array.
+    #[serde(deserialize_with = "jobs")]
+    pub jobs: u8,
 }
 
 impl Default for Transfer {
     fn default() -> Self {
-        Self { verify: Verify::Checksum, bwlimit: None }
+        Self { verify: Verify::Checksum, bwlimit: None, jobs: 1 }
     }
 }
 

@@ -20,6 +20,7 @@ const SIZE: &str = "a size such as `500GB`, `1.5TiB` or `60%`, or a number of by
 const BYTES: &str = "a size such as `500GB` or `1.5TiB`, or a number of bytes";
 const RATE: &str = "a rate such as `50MB/s`, more than 0";
 const RATE_OR_OFF: &str = "a rate such as `50MB/s`, or `off`";
+const JOBS: &str = "1 or 2";
 const PATH: &str = "an absolute path without `..`";
 const URL: &str = "an address such as `http://127.0.0.1:32400`, without user, `?` and `#`";
 
@@ -305,6 +306,13 @@ pub(super) fn rate_or_off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         "off" => Ok(None),
         _ => text.parse().map(Some),
     })
+}
+
+pub(super) fn jobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    // Wide enough for the message to show what was written.
+    let jobs = i64::deserialize(deserializer)?;
+    let checked = u8::try_from(jobs).ok().filter(|jobs| (1..=2).contains(jobs));
+    checked.ok_or_else(|| D::Error::invalid_value(Unexpected::Signed(jobs), &JOBS))
 }
 
 pub(super) fn optional_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {

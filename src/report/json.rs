@@ -726,6 +726,6 @@ mod tests {
     fn what_only_a_person_watches_prints_nothing() {
         let action = &samples::plan().actions[0];
         assert_eq!(lines(&Message::Started { action, number: 1, total: 1 }), [Value::Null; 0]);
-        assert_eq!(lines(&Message::Progress { done: 1 }), [Value::Null; 0]);
+        assert_eq!(lines(&Message::Progress { action, done: 1 }), [Value::Null; 0]);
     }
 }

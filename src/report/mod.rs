@@ -48,8 +48,9 @@ pub enum Message<'a> {
         number: usize,
         total: usize,
     },
-    /// Bytes of the running action that are done.
+    /// Bytes of an action, one of those that were started and have not ended, that are done.
     Progress {
+        action: &'a Action,
         done: u64,
     },
     /// An action has ended.
@@ -265,7 +266,7 @@ pub enum Level {
     Critical,
 }
 
-/// Shows messages.
-pub trait Reporter {
+/// Shows messages, whichever thread they come from.
+pub trait Reporter: Send {
     fn message(&mut self, message: &Message<'_>);
 }

@@ -24,7 +24,7 @@ impl Transfer<'_> {
         if let Some(finished) = self.take_over_lone(job, watch)? {
             return Ok(finished);
         }
-        let array = Workplace::open(job.array, &job.action.path, &job.together.places)
+        let array = Workplace::open(job.array, &job.action.path, job.places)
             .map_err(|error| Trouble::Left(Why::Unavailable, format!("its folder on the array: {error}")))?;
         if let Some(finished) = take_over(job, &array, watch).await? {
             return Ok(finished);
@@ -44,7 +44,7 @@ impl Transfer<'_> {
         }
         let Names { file, kept, .. } = &job.names;
         let is_on = |name: &str| -> Attempt<bool> {
-            let array = Workplace::open_if_there(job.array, &job.action.path, &job.together.places)
+            let array = Workplace::open_if_there(job.array, &job.action.path, job.places)
                 .during("opening the folder on the array")?;
             let stat = array.map(|array| array.stat(name)).transpose();
             Ok(stat.during("looking at the array")?.flatten().is_some())
@@ -52,8 +52,8 @@ impl Transfer<'_> {
         if is_on(file)? || is_on(kept)? || self.is_elsewhere(job)? {
             return Err(Trouble::Left(Why::Changed, "the array has a file of that name by now".to_owned()));
         }
-        let cache = Workplace::open(job.cache, &job.action.path, &job.together.places)
-            .during("opening the folder on the cache")?;
+        let cache =
+            Workplace::open(job.cache, &job.action.path, job.places).during("opening the folder on the cache")?;
         let source = open_to_copy(&cache, file, Some(copy))?;
         let _lease = source.lease()?;
         let checksum = checksum(&source.file, watch).map_err(copy_trouble)?;
@@ -103,7 +103,7 @@ impl Transfer<'_> {
                 (cache, published)
             }
             Some(stat) if stat.is_file() && job.action.copy == Some(stat.fingerprint()) => {
-                let cache = Workplace::open(job.cache, &job.action.path, &job.together.places)
+                let cache = Workplace::open(job.cache, &job.action.path, job.places)
                     .during("opening the folder on the cache")?;
                 let published = adopt(job, &cache, source, &stat, watch).await?;
                 (cache, published)
@@ -258,8 +258,7 @@ async fn take_over(job: &Job<'_>, array: &Folder, watch: &mut Watch<'_>) -> Atte
         return Ok(None);
     }
     let original = open_to_copy(array, kept, job.action.array)?;
-    let cache =
-        Workplace::open(job.cache, &job.action.path, &job.together.places).during("opening the folder on the cache")?;
+    let cache = Workplace::open(job.cache, &job.action.path, job.places).during("opening the folder on the cache")?;
     let there = cache.stat(file).during("looking at the cache")?;
     let Some(there) = there.filter(|there| there.is_file() && there.fingerprint() == copy) else {
         return Err(Trouble::Left(Why::Changed, "the file on the cache changed".to_owned()));

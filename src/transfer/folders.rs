@@ -3,15 +3,16 @@
 //! A folder that is missing on one tier is made with the owner, mode, ACL and times of its counterpart
 //! on the other, after the history has been told; and only folders that the history knows as ours are
 //! ever removed, on the cache, when they are empty. The times of every folder that an action works in
-//! are put back, because Plex reads from them what to scan again.
+//! are put back, because Plex reads from them what to scan again. The invariant that lets several lanes work below
+//! one root: who finds a folder that another one made finds one that is durable.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::AsFd;
-use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::engine::metadata::{DirTimes, copy_metadata};
 use super::{Attempt, During, Job, Transfer, ops};
@@ -19,40 +20,52 @@ use crate::history::record::{Event, MadeFolder};
 use crate::paths::MediaPath;
 use crate::tier::{Folder, Kind, Root};
 
-/// The folders that are worked in now, by device and inode. What several actions of a batch work in is open
-/// once and has one set of times: those from before the first of them came.
+/// The folders that are worked in now, by device and inode. What several actions work in is open once and has
+/// one set of times: those from before the first of them came.
 #[derive(Debug, Default)]
-pub(super) struct Places(RefCell<BTreeMap<(u64, u64), Weak<Place>>>);
+pub(super) struct Places {
+    open: Mutex<BTreeMap<(u64, u64), Weak<Place>>>,
+    /// Held while somebody looks which folders there are, and by whoever makes one until it is durable: another
+    /// lane must not put its file into one whose name a power cut could still take away. Never held while an
+    /// action waits for the others of its batch.
+    making: Mutex<()>,
+}
 
 impl Places {
     /// The place that `folder` is; with the times that it has now where nobody works in it yet.
-    fn of(&self, folder: Folder) -> io::Result<Rc<Place>> {
+    fn of(&self, folder: Folder) -> io::Result<Arc<Place>> {
         let stat = folder.stat_self()?;
-        let mut places = self.0.borrow_mut();
-        if let Some(place) = places.get(&(stat.dev, stat.ino)).and_then(Weak::upgrade) {
+        let mut open = lock(&self.open);
+        if let Some(place) = open.get(&(stat.dev, stat.ino)).and_then(Weak::upgrade) {
             return Ok(place);
         }
         // Else the list would grow with the run.
-        places.retain(|_, place| place.strong_count() > 0);
+        open.retain(|_, place| place.strong_count() > 0);
         let times = DirTimes::take(&handle(&folder)?)?;
-        let place = Rc::new(Place { folder, times: Cell::new(times), has_new_times: Cell::new(false) });
-        places.insert((stat.dev, stat.ino), Rc::downgrade(&place));
+        let place = Arc::new(Place { folder, times: Mutex::new(times), has_new_times: AtomicBool::new(false) });
+        open.insert((stat.dev, stat.ino), Arc::downgrade(&place));
         Ok(place)
     }
+}
+
+/// Nothing that these locks guard is ever half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A folder, and the times to put back when the work in it is done.
 #[derive(Debug)]
 struct Place {
     folder: Folder,
-    times: Cell<DirTimes>,
-    has_new_times: Cell<bool>,
+    times: Mutex<DirTimes>,
+    has_new_times: AtomicBool,
 }
 
 impl Drop for Place {
     /// Best effort, and no more is needed: times are no data.
     fn drop(&mut self) {
-        if let Err(error) = handle(&self.folder).and_then(|file| self.times.get().restore(&file)) {
+        let times = *lock(&self.times);
+        if let Err(error) = handle(&self.folder).and_then(|file| times.restore(&file)) {
             tracing::debug!("cannot put back the times of a folder: {error}");
         }
     }
@@ -62,9 +75,9 @@ impl Drop for Place {
 /// unless others still work there.
 #[derive(Debug)]
 pub(super) struct Workplace {
-    place: Rc<Place>,
+    place: Arc<Place>,
     /// Those in which it, or one on the way to it, was made.
-    _above: Vec<Rc<Place>>,
+    _above: Vec<Arc<Place>>,
 }
 
 impl Deref for Workplace {
@@ -93,8 +106,8 @@ impl Workplace {
     /// Takes the folder's times as they are now, before anything was changed in it. Those who come to it while
     /// the first who did so is still there find its changes in them, and leave them.
     pub(super) fn take_times_anew(&self) -> io::Result<()> {
-        if !self.place.has_new_times.replace(true) {
-            self.place.times.set(DirTimes::take(&handle(&self.place.folder)?)?);
+        if !self.place.has_new_times.swap(true, Ordering::Relaxed) {
+            *lock(&self.place.times) = DirTimes::take(&handle(&self.place.folder)?)?;
         }
         Ok(())
     }
@@ -109,9 +122,10 @@ impl Transfer<'_> {
     /// `like`.
     pub(super) async fn make_folders(&self, job: &Job<'_>, at: &Root, like: &Root) -> Attempt<Workplace> {
         let path = &job.action.path;
-        let places = &job.together.places;
+        let places = job.places;
         let mut missing = Vec::new();
         let mut parent = path.parent();
+        let making = lock(&places.making);
         let folder = loop {
             let Some(there) = parent else { break at.folder.parent_of(&first_component(path)) };
             match at.folder.folder(&there) {
@@ -123,12 +137,14 @@ impl Transfer<'_> {
             }
         }
         .during("opening the folder to copy to")?;
+        drop(making);
         let mut place = places.of(folder).during("reading the times of a folder")?;
         if !missing.is_empty() {
             let folders = missing.iter().map(|path| MadeFolder { root: at.path.clone(), path: path.clone() }).collect();
             job.record(Event::Made { seq: job.seq, folders }).await;
         }
         let mut above = Vec::new();
+        let _making = lock(&places.making);
         for path in missing.iter().rev() {
             let what = format!("making the folder {}", at.path.join(path.as_path()));
             let like = match like.folder.folder(path).and_then(|like| handle(&like)) {
@@ -136,8 +152,8 @@ impl Transfer<'_> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(error).during(&what),
             };
-            above.push(Rc::clone(&place));
-            // Another one of the batch may have made it meanwhile.
+            above.push(Arc::clone(&place));
+            // Another one, of the batch or of another lane, may have made it meanwhile.
             place = match at.folder.folder(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     if let Err(error) = make_like(&place.folder, &job.names.part, path.file_name(), like.as_ref()) {
@@ -147,7 +163,7 @@ impl Transfer<'_> {
                     }
                     let made = at.folder.folder(path).and_then(|made| places.of(made)).during(&what)?;
                     if let Some(like) = like {
-                        made.times.set(DirTimes::take(&like).during(&what)?);
+                        *lock(&made.times) = DirTimes::take(&like).during(&what)?;
                     }
                     made
                 }
@@ -163,11 +179,11 @@ impl Transfer<'_> {
         let mut next = job.action.path.parent();
         while let Some(path) = next {
             let id = (at.path.clone(), path.clone());
-            if !self.history.borrow().index().made.contains(&id) {
+            if !self.history().index().made.contains(&id) {
                 break;
             }
             let what = format!("removing the empty folder {}", at.path.join(path.as_path()));
-            let above = Workplace::open_if_there(at, &path, &job.together.places).during(&what)?;
+            let above = Workplace::open_if_there(at, &path, job.places).during(&what)?;
             if let Some(above) = above {
                 if !ops::remove_empty_folder(&above, path.file_name()).during(&what)? {
                     break;
@@ -202,7 +218,7 @@ fn make_like(folder: &Folder, part: &str, name: &str, like: Option<&File>) -> io
         result => result?,
     }
     ops::sync(folder).inspect_err(|_| {
-        // Others of the batch must not rely on it: they make one that is durable, or none.
+        // Others must not rely on it: they make one that is durable, or none.
         drop(ops::remove_empty_folder(folder, name));
     })
 }
@@ -212,7 +228,7 @@ pub(super) fn half_made_in(job: &Job<'_>, at: &Root) -> io::Result<Vec<Workplace
     let mut found = Vec::new();
     let mut next = job.action.path.parent();
     while let Some(path) = next {
-        if let Some(above) = Workplace::open_if_there(at, &path, &job.together.places)?
+        if let Some(above) = Workplace::open_if_there(at, &path, job.places)?
             && above.stat(&job.names.part)?.is_some_and(|stat| stat.kind == Kind::Folder)
         {
             found.push(above);

@@ -4,6 +4,10 @@
 //! keeps the first promise: intent on disk, second copy complete, durable and verified under its final
 //! name, that recorded, and only then the first copy touched; the outcome recorded last. Trouble with a
 //! file ends its action and leaves the file as it was; trouble with the history ends the run.
+//!
+//! Actions may be carried out on several [`Lane`]s at the same time, each on a thread of its caller's. What they
+//! share is here: the history, which takes one record after the other, the numbers of the actions, and the
+//! folders that are worked in.
 
 mod cache;
 mod decide;
@@ -15,9 +19,11 @@ pub mod probe;
 mod settle;
 mod together;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -26,8 +32,10 @@ use crate::checksum::Checksum;
 use crate::history::record::{Ended, Event, MadeFolder, Outcome, Published};
 use crate::history::{History, HistoryError, OpenAction};
 use crate::plan::{Action, Kind, Why};
+use crate::select::FileKey;
 use crate::tier::{Fingerprint, Folder, KnownRoot, MARKER, Marker, Root, Space, Tier, Tiers};
 pub use engine::{CopyError, CopyOptions, Stop, Verify, Watch};
+use folders::Places;
 use together::Together;
 
 /// The ending of the name under which an original is kept beside its replacement, as `PlexCache-D`
@@ -50,14 +58,23 @@ pub struct Options {
     pub skip_open_files: bool,
 }
 
-/// Carries out actions: one at a time, or small ones in batches that share their flushes.
+/// Carries out actions, on as many [`Lane`]s as it is asked for.
 #[derive(Debug)]
 pub struct Transfer<'a> {
     tiers: &'a Tiers,
-    /// Borrowed for a moment each, never while an action waits.
-    history: RefCell<&'a mut History>,
+    /// Held for a moment each, never while an action waits.
+    history: Mutex<&'a mut History>,
     options: Options,
-    seq: Cell<u32>,
+    /// How many actions were begun.
+    begun: AtomicU32,
+    places: Places,
+}
+
+/// Where actions are carried out one after the other, or small ones in batches that share their flushes. On
+/// two lanes at once there must not be two actions on one file, nor on the files of one unit.
+#[derive(Debug)]
+pub struct Lane<'t, 'a> {
+    transfer: &'t Transfer<'a>,
     together: Together,
 }
 
@@ -113,6 +130,7 @@ struct Job<'a> {
     cache: &'a Root,
     names: Names,
     together: &'a Together,
+    places: &'a Places,
 }
 
 /// Every name an action may touch in a folder: the file's own, and temporary ones of fixed length that
@@ -166,12 +184,23 @@ impl Job<'_> {
 
 impl<'a> Transfer<'a> {
     pub fn new(tiers: &'a Tiers, history: &'a mut History, options: Options) -> Self {
-        let together = Together::default();
-        Self { tiers, history: RefCell::new(history), options, seq: Cell::new(0), together }
+        let (begun, places) = (AtomicU32::new(0), Places::default());
+        Self { tiers, history: Mutex::new(history), options, begun, places }
     }
 
-    pub fn history(&mut self) -> &mut History {
-        self.history.get_mut()
+    /// One more place to carry out actions at.
+    pub fn lane(&self) -> Lane<'_, 'a> {
+        Lane { transfer: self, together: Together::default() }
+    }
+
+    /// What is cached under `key`, as the history tells by now.
+    pub fn cached(&self, key: &FileKey) -> Option<Action> {
+        self.history().index().cached.get(key).map(|cached| cached.action.clone())
+    }
+
+    fn history(&self) -> MutexGuard<'_, &'a mut History> {
+        // Whoever panicked while he held it has left it as its file is, or broken, which it knows itself.
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records the roots that are used for the first time, and puts a marker on those that can be
@@ -180,7 +209,7 @@ impl<'a> Transfer<'a> {
     /// # Errors
     /// The history cannot be written, or a root that has to be written cannot be.
     pub fn mark_new_roots(&mut self) -> Result<(), MarkError> {
-        let (tiers, history) = (self.tiers, self.history.get_mut());
+        let (tiers, history) = (self.tiers, self.history.get_mut().unwrap_or_else(PoisonError::into_inner));
         for map in &tiers.maps {
             for root in map.array.iter().chain([&map.cache]).filter(|root| root.is_new) {
                 let known = history.index().roots.get(&root.path).filter(|known| !known.marked);
@@ -219,32 +248,26 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// How many of the first of `actions` can go together: those whose flushes [`Transfer::perform`] shares. 0
+    /// How many of the first of `actions` can go together: those whose flushes [`Lane::perform`] shares. 0
     /// when there are none.
     pub fn batch(&self, actions: &[Action]) -> usize {
         together::batch(actions, self.options.copy.bytes_per_second)
     }
 
-    /// Carries out actions together, each from its intent to its outcome, and says what came of each. Their
-    /// order among themselves is not kept: they must be a [`Transfer::batch`].
-    ///
-    /// # Errors
-    /// Only when the history cannot be written: the run has to stop.
-    pub fn perform(&mut self, actions: &[Action], watch: &mut Watch<'_>) -> Result<Vec<Ended>, HistoryError> {
-        let (start, shares) = (Instant::now(), u32::try_from(actions.len()).unwrap_or(u32::MAX).max(1));
-        let (time, watch, this) = (&|| start.elapsed() / shares, &RefCell::new(watch), &*self);
-        let performed = actions.iter().map(|action| async move {
-            let mut watch = |done| (watch.borrow_mut())(done);
-            this.perform_one(action, time, &mut watch).await
-        });
-        this.together.carry_out(&this.history, performed)
-    }
-
     /// `time` tells its share of the time so far.
-    async fn perform_one(&self, action: &Action, time: impl Fn() -> Duration, watch: &mut Watch<'_>) -> Ended {
-        let (run, seq) = (self.history.borrow().run(), self.seq.get() + 1);
-        self.seq.set(seq);
-        if self.history.borrow().index().open.values().any(|open| open.action.key() == action.key()) {
+    async fn perform_one(
+        &self,
+        action: &Action,
+        together: &Together,
+        time: impl Fn() -> Duration,
+        watch: &mut Watch<'_>,
+    ) -> Ended {
+        let seq = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        let (run, is_open) = {
+            let history = self.history();
+            (history.run(), history.index().open.values().any(|open| open.action.key() == action.key()))
+        };
+        if is_open {
             let detail = "an earlier action on it is not settled yet".to_owned();
             return ended(seq, Err(Trouble::Left(Why::Unavailable, detail)));
         }
@@ -253,8 +276,8 @@ impl<'a> Transfer<'a> {
             self.choose_array_root(&mut action);
         }
         let temp = temp_id(run, seq);
-        self.together.record(run, Event::Intent { seq, temp: temp.clone(), action: action.clone() }).await;
-        let job = self.job(run, seq, action, &temp);
+        together.record(run, Event::Intent { seq, temp: temp.clone(), action: action.clone() }).await;
+        let job = self.job(run, seq, action, &temp, together);
         let attempt = match &job {
             Some(job) => match job.action.kind {
                 Kind::Cache => self.cache(job, watch).await,
@@ -270,7 +293,7 @@ impl<'a> Transfer<'a> {
             _ => true,
         };
         if is_over {
-            self.together.record(run, Event::Ended(ended.clone())).await;
+            together.record(run, Event::Ended(ended.clone())).await;
         }
         ended
     }
@@ -279,7 +302,7 @@ impl<'a> Transfer<'a> {
     /// is left of it: no temporary name, nothing half moved, no copy that only this action knows. What
     /// cannot be looked at is left.
     async fn leaves_nothing(&self, job: &Job<'_>) -> bool {
-        let published = self.history.borrow().index().open.get(&(job.run, job.seq)).and_then(|open| open.published);
+        let published = self.history().index().open.get(&(job.run, job.seq)).and_then(|open| open.published);
         for root in [job.cache, job.array] {
             if self.remove_empty_folders(job, root).await.is_err() {
                 return false;
@@ -293,19 +316,28 @@ impl<'a> Transfer<'a> {
     ///
     /// # Errors
     /// Only when the history cannot be written: the run has to stop.
-    pub fn settle(&mut self, watch: &mut Watch<'_>) -> Result<Vec<Settled>, HistoryError> {
-        let open = self.history.get_mut().index().open.clone();
+    pub fn settle(&self, watch: &mut Watch<'_>) -> Result<Vec<Settled>, HistoryError> {
+        let open = self.history().index().open.clone();
+        let together = Together::default();
         let mut settled = Vec::with_capacity(open.len());
         for ((run, seq), open) in open {
             // Each by itself: of one that crashed the next may not be what it was.
-            settled.extend(self.together.carry_out(&self.history, [self.settle_one(run, seq, open, watch)])?);
+            let settling = self.settle_one(run, seq, open, &together, watch);
+            settled.extend(together.carry_out(&self.history, [settling])?);
         }
         Ok(settled)
     }
 
-    async fn settle_one(&self, run: u64, seq: u32, open: OpenAction, watch: &mut Watch<'_>) -> Settled {
+    async fn settle_one(
+        &self,
+        run: u64,
+        seq: u32,
+        open: OpenAction,
+        together: &Together,
+        watch: &mut Watch<'_>,
+    ) -> Settled {
         let OpenAction { temp, action, published, .. } = open;
-        let Some(job) = self.job(run, seq, action.clone(), &temp) else {
+        let Some(job) = self.job(run, seq, action.clone(), &temp, together) else {
             return Settled { run, action, ended: Err("its disk is not among the configured ones".to_owned()) };
         };
         let attempt = match action.kind {
@@ -318,17 +350,17 @@ impl<'a> Transfer<'a> {
         if is_undecided || (ended.result == Outcome::Skipped && !self.leaves_nothing(&job).await) {
             return Settled { run, action, ended: Err(ended.error.unwrap_or_default()) };
         }
-        ended.settled_by = Some(self.history.borrow().run());
+        ended.settled_by = Some(self.history().run());
         job.record(Event::Ended(ended.clone())).await;
         Settled { run, action, ended: Ok(ended) }
     }
 
-    fn job(&self, run: u64, seq: u32, action: Action, temp: &str) -> Option<Job<'_>> {
+    fn job<'j>(&'j self, run: u64, seq: u32, action: Action, temp: &str, together: &'j Together) -> Option<Job<'j>> {
         let array = self.tiers.root(&action.array_root).filter(|root| root.tier == Tier::Array)?;
         let cache = self.tiers.root(&action.cache_root).filter(|root| root.tier == Tier::Cache)?;
         // A name that comes from the history must not lead out of its folder.
         let names = (!temp.contains('/')).then(|| Names::new(&action, temp))?;
-        Some(Job { run, seq, action, array, cache, names, together: &self.together })
+        Some(Job { run, seq, action, array, cache, names, together, places: &self.places })
     }
 
     /// A file that has to be copied back goes to the disk it came from, or, when that one is gone or
@@ -361,6 +393,24 @@ impl<'a> Transfer<'a> {
         if let Some(root) = map.array.iter().filter(|root| fits(root)).max_by_key(|root| free(root)) {
             action.array_root.clone_from(&root.path);
         }
+    }
+}
+
+impl Lane<'_, '_> {
+    /// Carries out actions together, each from its intent to its outcome, and says what came of each. Their
+    /// order among themselves is not kept: they must be a [`Transfer::batch`].
+    ///
+    /// # Errors
+    /// Only when the history cannot be written: the run has to stop.
+    pub fn perform(&mut self, actions: &[Action], watch: &mut Watch<'_>) -> Result<Vec<Ended>, HistoryError> {
+        let (start, shares) = (Instant::now(), u32::try_from(actions.len()).unwrap_or(u32::MAX).max(1));
+        let (time, watch) = (&|| start.elapsed() / shares, &RefCell::new(watch));
+        let Self { transfer, together } = &*self;
+        let performed = actions.iter().map(|action| async move {
+            let mut watch = |done| (watch.borrow_mut())(done);
+            transfer.perform_one(action, together, time, &mut watch).await
+        });
+        together.carry_out(&transfer.history, performed)
     }
 }
 

@@ -24,7 +24,7 @@ impl Transfer<'_> {
         published: Option<Published>,
         watch: &mut Watch<'_>,
     ) -> Attempt<Finished> {
-        let (path, places) = (&job.action.path, &job.together.places);
+        let (path, places) = (&job.action.path, job.places);
         let array = Workplace::open_if_there(job.array, path, places).during("opening the folder on the array")?;
         let cache = Workplace::open_if_there(job.cache, path, places).during("opening the folder on the cache")?;
         make_names_durable([&array, &cache])?;
@@ -52,7 +52,7 @@ impl Transfer<'_> {
         watch: &mut Watch<'_>,
     ) -> Attempt<Finished> {
         let Names { file, kept, part, .. } = &job.names;
-        let (path, places) = (&job.action.path, &job.together.places);
+        let (path, places) = (&job.action.path, job.places);
         let array = Workplace::open_if_there(job.array, path, places).during("opening the folder on the array")?;
         let cache = Workplace::open_if_there(job.cache, path, places).during("opening the folder on the cache")?;
         make_names_durable([&array, &cache])?;

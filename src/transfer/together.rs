@@ -6,8 +6,8 @@
 //! for by then have reached the disk with one write and one `fdatasync`, and a folder in which several have
 //! changed names is synced by the first of them. A large file is a batch of one, and the same code.
 //!
-//! The actions are not concurrent: only one of them runs at a time, and none while something is synced. The
-//! invariant: nothing that an action waits for is older than its question. When a record cannot be written
+//! The actions of a batch are not concurrent: only one of them runs at a time, and none while something is synced;
+//! those of another lane are, and share nothing of this. The invariant: nothing that an action waits for is older than its question. When a record cannot be written
 //! no action goes on any more: all of them are dropped where they stand, and the next run settles them.
 
 use std::cell::{Cell, RefCell};
@@ -23,7 +23,6 @@ use std::thread;
 
 use rustix::io::Errno;
 
-use super::folders::Places;
 use super::ops;
 use crate::history::record::Event;
 use crate::history::{History, HistoryError};
@@ -82,7 +81,6 @@ pub(super) struct Together {
     /// To be synced, by whom, and what came of those that were.
     files: RefCell<Vec<(usize, File)>>,
     written: RefCell<BTreeMap<usize, io::Result<()>>>,
-    pub(super) places: Places,
 }
 
 impl Together {
@@ -92,7 +90,7 @@ impl Together {
     /// A record could not be written: everything stands as it is.
     pub(super) fn carry_out<T>(
         &self,
-        history: &RefCell<&mut History>,
+        history: &Mutex<&mut History>,
         actions: impl IntoIterator<Item = impl Future<Output = T>>,
     ) -> Result<Vec<T>, HistoryError> {
         let mut actions: Vec<_> = actions.into_iter().map(|action| Some(Box::pin(action))).collect();
@@ -124,7 +122,7 @@ impl Together {
             let (due, later): (Vec<_>, Vec<_>) = self.records.take().into_iter().partition(is_due);
             self.records.replace(later);
             if !due.is_empty() {
-                history.borrow_mut().record_all(due)?;
+                history.lock().unwrap_or_else(PoisonError::into_inner).record_all(due)?;
             }
         }
     }
@@ -265,13 +263,13 @@ mod tests {
         assert_eq!(batch(&many, Some(1)), 1);
     }
 
-    fn in_a_history(test: impl FnOnce(&RefCell<&mut History>, &StateDir)) {
+    fn in_a_history(test: impl FnOnce(&Mutex<&mut History>, &StateDir)) {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::new(Utf8PathBuf::from_path_buf(folder.path().to_owned()).unwrap());
         let start: RunStarted = serde_json::from_value(json!({"command": "sync"})).unwrap();
         // Taking the lock makes the folder what it has to be.
         let _lock = state.lock(|| false).unwrap();
-        test(&RefCell::new(&mut History::open(&state, start).unwrap()), &state);
+        test(&Mutex::new(&mut History::open(&state, start).unwrap()), &state);
     }
 
     #[test]

@@ -53,6 +53,7 @@ fn what_is_wrong_is_named_by_file_line_key_and_what_was_expected() {
         (with("placement = \"copy\"", "placement = \"copie\""), "copie", &["placement", "copy", "symlink"]),
         (with("url = \"http://", "url = \"htp://"), "htp://", &["[plex] url", "http"]),
         (with("min_free = \"0\"", "min_free = \"0\"\nmin_free = \"1\""), "= \"1\"", &["duplicate key"]),
+        (with("[limits]", "[transfer]\njobs = 3\n[limits]"), "jobs = 3", &["[transfer] jobs", "3", "1 or 2"]),
         (with("version = 1", "version = 7"), "version", &["version", "7", "newer release"]),
     ] {
         let run = run_with(&env, &text, &["sync", "--json"]).expect(78);

@@ -14,14 +14,17 @@ use crate::world::{JOBS, Job, PLACEMENTS, World, stride};
 const HISTORY: &str = "state/history.jsonl";
 
 /// What happened in a world since it was laid out.
-struct Recording {
-    world: World,
+pub struct Recording {
+    pub world: World,
     events: Vec<Event>,
 }
 
 impl Recording {
     fn new(placement: &'static str, job: Job) -> Self {
-        let world = World::new(placement, job);
+        Self::of(World::new(placement, job))
+    }
+
+    pub fn of(world: World) -> Self {
         let had = |(path, entry): (String, crate::util::env::Entry)| {
             let what = match entry.kind {
                 "folder" => What::Folder,
@@ -35,7 +38,7 @@ impl Recording {
     }
 
     /// Runs the job, or the `sync` that follows it, and takes down what had an effect.
-    fn run(&mut self, is_repair: bool, mut fate: impl FnMut(usize, &Call) -> Fate) -> Trace {
+    pub fn run(&mut self, is_repair: bool, mut fate: impl FnMut(usize, &Call) -> Fate) -> Trace {
         let mut fates = Vec::new();
         let fate = |number: usize, call: &Call| {
             fates.push(fate(number, call));
@@ -59,7 +62,7 @@ impl Recording {
     }
 
     #[track_caller]
-    fn keeps_the_order(&self) {
+    pub fn keeps_the_order(&self) {
         if let Err(why) = check(&self.events) {
             let lines: Vec<String> =
                 self.events.iter().enumerate().map(|(number, event)| format!("{number} {event:?}")).collect();

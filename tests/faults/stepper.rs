@@ -59,6 +59,8 @@ const CALLS: [(c_long, &str, i8); 33] = [
 /// A call at which the program was stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
+    /// Which one makes it.
+    pub thread: c_int,
     pub name: &'static str,
     /// The file, or the folder in which a name is changed; below the world.
     pub place: String,
@@ -198,6 +200,7 @@ impl Call {
         let text = if is_told { bytes(pid, arguments[1], arguments[2]) } else { Vec::new() };
         let below = |path: &PathBuf| path.strip_prefix(world).unwrap_or(path).to_string_lossy().into_owned();
         is_ours.then(|| Self {
+            thread: pid,
             name,
             place,
             names,

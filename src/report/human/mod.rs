@@ -218,8 +218,8 @@ impl Reporter for Human {
             Message::Started { action, number, total } => {
                 self.progress.started(action, *number, *total, &self.err_look);
             }
-            Message::Progress { done } => {
-                if let Some(line) = self.progress.advanced(*done, &self.err_look) {
+            Message::Progress { action, done } => {
+                if let Some(line) = self.progress.advanced(action, *done, &self.err_look) {
                     self.tell(Level::Info, &line);
                 }
             }

@@ -1,6 +1,7 @@
 //! What a run shows while it works: a line for every file that is done, and what is going on.
 //!
-//! On a terminal that is two bars below the finished lines; elsewhere, or where bars cannot be drawn
+//! On a terminal that is a bar for every file that is copied now and one for all of them, below the finished
+//! lines; elsewhere, or where bars cannot be drawn
 //! (`TERM=dumb`), at most one line a minute. Lines and bars share standard error, so every line has to go
 //! through [`Progress::aside`] while bars are drawn.
 
@@ -16,6 +17,7 @@ use crate::config::Placement;
 use crate::history::record::{Ended, Outcome};
 use crate::plan::{Action, Kind, Plan, Why};
 use crate::report::words::{duration, size, size_of, visible, why_words};
+use crate::select::FileKey;
 
 /// The most columns that a bar takes besides its title.
 const BESIDE_TITLE: usize = 84;
@@ -30,29 +32,33 @@ pub(super) struct Progress {
     /// Bytes of the whole plan that will be copied, and of those what is behind us.
     total: u64,
     done: u64,
-    current: Option<Current>,
+    /// The actions that were started and have not ended, oldest first.
+    current: Vec<Current>,
     /// When the last plain line was due.
     last: Option<Timestamp>,
 }
 
 struct Current {
+    key: FileKey,
     title: String,
-    /// Bytes to copy.
+    /// Bytes to copy, and those that are done.
     size: u64,
+    done: u64,
     number: usize,
     total: usize,
+    /// Hidden where there is nothing to show.
+    bar: ProgressBar,
 }
 
 struct Bars {
     multi: MultiProgress,
-    file: ProgressBar,
     all: ProgressBar,
 }
 
 impl Progress {
     /// Nothing but what [`ended`] says.
     pub(super) fn none() -> Self {
-        Self { bars: None, lines: false, total: 0, done: 0, current: None, last: None }
+        Self { bars: None, lines: false, total: 0, done: 0, current: Vec::new(), last: None }
     }
 
     /// At most one line a minute.
@@ -66,8 +72,7 @@ impl Progress {
         if multi.is_hidden() {
             return Self::lines();
         }
-        let (file, all) = (ProgressBar::hidden(), ProgressBar::hidden());
-        Self { bars: Some(Bars { multi, file, all }), ..Self::none() }
+        Self { bars: Some(Bars { multi, all: ProgressBar::hidden() }), ..Self::none() }
     }
 
     pub(super) fn plan(&mut self, plan: &Plan) {
@@ -76,40 +81,51 @@ impl Progress {
     }
 
     pub(super) fn started(&mut self, action: &Action, number: usize, total: usize, look: &Look) {
-        let current = Current { title: of_file(action), size: to_copy(action), number, total };
+        let (key, title, size) = (action.key(), of_file(action), to_copy(action));
+        let mut current = Current { key, title, size, done: 0, number, total, bar: ProgressBar::hidden() };
         if let Some(bars) = &mut self.bars {
-            bars.start(&current, self.done, self.total, look);
+            current.bar = bars.start(&current, self.total, look);
         }
         self.last.get_or_insert(look.now);
-        self.current = Some(current);
+        self.current.push(current);
+        self.show_all();
     }
 
-    /// `done` bytes of the current action are done. Gives the line that is due, if any.
-    pub(super) fn advanced(&mut self, done: u64, look: &Look) -> Option<String> {
-        let current = self.current.as_ref()?;
-        let done = done.min(current.size);
-        let all = self.done.saturating_add(done);
-        if let Some(bars) = &self.bars {
-            bars.file.set_position(done);
-            bars.all.set_position(all);
-        }
+    /// `done` bytes of an action are done. Gives the line that is due, if any.
+    pub(super) fn advanced(&mut self, action: &Action, done: u64, look: &Look) -> Option<String> {
+        let key = action.key();
+        let current = self.current.iter_mut().find(|current| current.key == key)?;
+        current.done = done.min(current.size);
+        current.bar.set_position(current.done);
+        let parts = [size_of(current.done, current.size), format!("file {} of {}", current.number, current.total)];
+        let title = current.title.clone();
+        let all = self.show_all();
         let is_due = self.last.is_none_or(|last| look.now.duration_since(last) >= MINUTE);
         if !self.lines || !is_due {
             return None;
         }
         self.last = Some(look.now);
-        let whole = format!("file {} of {}", current.number, current.total);
-        let parts = [size_of(done, current.size), whole, format!("{} in all", size_of(all, self.total))];
-        Some(format!("  {}  {}\n", current.title, look.join(&parts)))
+        let [part, whole] = parts;
+        let parts = [part, whole, format!("{} in all", size_of(all, self.total))];
+        Some(format!("  {title}  {}\n", look.join(&parts)))
     }
 
     pub(super) fn ended(&mut self, action: &Action) {
+        let key = action.key();
         self.done = self.done.saturating_add(to_copy(action));
-        self.current = None;
-        if let Some(bars) = &self.bars {
-            bars.file.finish_and_clear();
-            bars.all.set_position(self.done);
+        if let Some(place) = self.current.iter().position(|current| current.key == key) {
+            self.current.remove(place).bar.finish_and_clear();
         }
+        self.show_all();
+    }
+
+    /// Bytes of all actions that are done, which the last bar shows.
+    fn show_all(&self) -> u64 {
+        let all = self.current.iter().fold(self.done, |sum, current| sum.saturating_add(current.done));
+        if let Some(bars) = &self.bars {
+            bars.all.set_position(all);
+        }
+        all
     }
 
     /// Runs `write`, which may write to the terminal, with the bars out of its way.
@@ -122,16 +138,18 @@ impl Progress {
 
     /// Takes the bars away.
     pub(super) fn finish(&mut self) {
+        for current in self.current.drain(..) {
+            current.bar.finish_and_clear();
+        }
         if let Some(bars) = &self.bars {
-            bars.file.finish_and_clear();
             bars.all.finish_and_clear();
         }
-        self.current = None;
     }
 }
 
 impl Bars {
-    fn start(&mut self, current: &Current, done: u64, total: u64, look: &Look) {
+    /// The bar of one more file.
+    fn start(&mut self, current: &Current, total: u64, look: &Look) -> ProgressBar {
         // A bar that wraps leaves its second line behind when it is redrawn.
         let width = title_width(look).min(look.columns().saturating_sub(BESIDE_TITLE));
         if self.all.is_hidden() {
@@ -139,13 +157,13 @@ impl Bars {
             self.all.set_prefix(pad("All files", width));
         }
         self.all.set_message(format!("{} of {}", current.number, current.total));
-        self.all.set_position(done);
         if current.size == 0 {
-            return;
+            return ProgressBar::hidden();
         }
-        self.file = self.multi.insert_before(&self.all, ProgressBar::new(current.size).with_style(style()));
-        self.file.set_prefix(pad(&look.fit(&current.title, width), width));
-        self.file.tick();
+        let bar = self.multi.insert_before(&self.all, ProgressBar::new(current.size).with_style(style()));
+        bar.set_prefix(pad(&look.fit(&current.title, width), width));
+        bar.tick();
+        bar
     }
 }
 
@@ -275,7 +293,7 @@ mod tests {
         let start = look.now;
         let mut after = |seconds: i64, done: u64| {
             look.now = start + SignedDuration::from_secs(seconds);
-            progress.advanced(done, &look)
+            progress.advanced(&plan.actions[0], done, &look)
         };
         assert_eq!(after(59, GIB), None);
         let line = "  Dune: Part Two (2024)  5.0 of 20.0 GiB · file 1 of 2 · 5.0 of 40.0 GiB in all\n";
@@ -293,7 +311,7 @@ mod tests {
         progress.plan(&plan);
         progress.started(&plan.actions[0], 1, 1, &look);
         look.now += MINUTE * 2;
-        assert_eq!(progress.advanced(GIB, &look), None);
+        assert_eq!(progress.advanced(&plan.actions[0], GIB, &look), None);
         progress.ended(&plan.actions[0]);
         assert_eq!((progress.done, progress.total), (20 * GIB, 20 * GIB));
     }
