@@ -71,9 +71,10 @@ impl Scale {
 
 /// The parts of the bench, by the name that chooses one.
 type Part = fn(&mut Table, &Scale);
-const PARTS: [(&str, Part); 8] = [
+const PARTS: [(&str, Part); 9] = [
     ("big", copying::big),
     ("paced", copying::paced),
+    ("lanes", copying::lanes),
     ("pages", copying::pages),
     ("small", copying::small),
     ("noop", library::noop),

@@ -12,6 +12,10 @@ use super::util::env::{contents, movie_path};
 use super::world::{Memory, PAIRS, Pace, World, is_root, tool};
 
 const VERIFIED: &str = "plexcache";
+const ONE_LANE: &str = "plexcache with one lane";
+
+/// Of a hard disk, in bytes a second.
+const PACE: u64 = 200_000_000;
 const BY_SIZE: &str = "plexcache, verify = \"size\"";
 
 /// One who copies the same source, by name.
@@ -20,8 +24,8 @@ enum Contestant<'a> {
     Peer(&'a Peer),
 }
 
-/// Lets plexcache, in both ways to verify, and `peers` copy `source` in turn.
-fn race(world: &mut World, rounds: usize, source: &Path, peers: &[Peer]) -> Race {
+/// Lets plexcache, in both ways to verify, and `peers` copy `source` in turn, in so much memory.
+fn race(world: &mut World, rounds: usize, source: &Path, peers: &[Peer], memory: Option<&Memory>) -> Race {
     let mut names = vec![VERIFIED, BY_SIZE];
     let mut contestants =
         vec![Contestant::Ours { settings: "" }, Contestant::Ours { settings: "[transfer]\nverify = \"size\"\n" }];
@@ -30,23 +34,27 @@ fn race(world: &mut World, rounds: usize, source: &Path, peers: &[Peer]) -> Race
         contestants.push(Contestant::Peer(peer));
     }
     // The disks' first writes to blocks that were never used are slower than all later ones.
-    copy(world, source, &Contestant::Peer(&peers::CP));
-    Race::run(&names, rounds, |index| copy(world, source, &contestants[index]))
+    copy(world, source, &Contestant::Peer(&peers::CP), memory);
+    Race::run(&names, rounds, |index| copy(world, source, &contestants[index], memory))
 }
 
-fn copy(world: &mut World, source: &Path, contestant: &Contestant) -> Cost {
+fn copy(world: &mut World, source: &Path, contestant: &Contestant, memory: Option<&Memory>) -> Cost {
     let others = world.others();
     world.cool(source);
+    let run = |command: &Command| match memory {
+        Some(memory) => measure::run(&memory.holding(command)),
+        None => measure::run(command),
+    };
     match contestant {
         Contestant::Ours { settings } => {
             let base = world.env.settings.clone();
             world.env.settings.push_str(settings);
-            let cost = measure::run(&world.env.command(&["sync", "--quiet"]));
+            let cost = run(&world.env.command(&["sync", "--quiet"]));
             world.evict_all();
             world.env.settings = base;
             cost
         }
-        Contestant::Peer(peer) => measure::run(&peer.command(source, &others)),
+        Contestant::Peer(peer) => run(&peer.command(source, &others)),
     }
 }
 
@@ -54,48 +62,90 @@ fn pairs() -> &'static [(&'static str, &'static str)] {
     if is_root() { &PAIRS } else { &PAIRS[..1] }
 }
 
-/// One big file.
+/// One big file, in memory that holds a quarter of it, as films are to most servers; and in all the memory there
+/// is, where who compares afterwards compares what is in memory, and nothing that is on a device.
 pub fn big(table: &mut Table, scale: &Scale) {
     for &pair in pairs() {
-        let mut world = World::on(pair, 2 * scale.file);
-        let source = world.big_film("Big", scale.file);
-        let what = format!("{}, {}", table::size(scale.file), world.name);
-        eprintln!("one file of {what}");
-        let peers = [
-            peers::CP,
-            peers::CP_CMP,
-            peers::RSYNC,
-            peers::RSYNC_CHECK,
-            peers::RCLONE_MOVE,
-            peers::RCLONE,
-            peers::XCP,
-            peers::SHUTIL,
-            peers::PLEXCACHE_D,
-        ];
-        let race = race(&mut world, scale.rounds, &source, &peers);
-        let mut compare = |work, pick, ours, theirs: Peer, target| {
-            let (work, theirs) = (&format!("{work}, {what}"), theirs.name);
-            table.compare(&race, &Comparison { work, pick, unit: Unit::Seconds, ours, theirs, target });
-        };
-        let verified = "one file, verified";
-        compare(verified, |cost| cost.wall, VERIFIED, peers::CP_CMP, Target::AtMost(0.65));
-        compare(verified, |cost| cost.wall, VERIFIED, peers::RSYNC_CHECK, Target::AtMost(0.5));
-        compare(verified, |cost| cost.wall, VERIFIED, peers::RCLONE_MOVE, Target::AtMost(0.5));
-        let by_size = "one file, by size";
-        compare(by_size, |cost| cost.wall, BY_SIZE, peers::CP, Target::AtMost(0.9));
-        compare(by_size, |cost| cost.wall, BY_SIZE, peers::RSYNC, Target::AtMost(0.4));
-        for peer in [peers::RCLONE, peers::XCP, peers::SHUTIL, peers::PLEXCACHE_D] {
-            compare(by_size, |cost| cost.wall, BY_SIZE, peer, Target::None);
+        for memory in [Memory::of(scale.file / 4), None] {
+            one_big(table, scale, pair, memory.as_ref());
         }
-        compare("its CPU, verified", |cost| cost.cpu, VERIFIED, peers::CP_CMP, Target::AtMost(0.3));
-        let peak = race.median(VERIFIED, |cost| cost.peak).unwrap();
-        table.figure(&format!("its peak memory, {what}"), peak, Unit::Mebibytes, Target::AtMost(40.0));
     }
+}
+
+fn one_big(table: &mut Table, scale: &Scale, pair: (&'static str, &'static str), memory: Option<&Memory>) {
+    let mut world = World::on(pair, 2 * scale.file);
+    let source = world.big_film("Big", scale.file);
+    let room = if memory.is_some() { "with memory for a quarter of it" } else { "with memory for all of it" };
+    let what = format!("{}, {}, {room}", table::size(scale.file), world.name);
+    eprintln!("one file of {what}");
+    let peers = [
+        peers::DEVICE,
+        peers::CP,
+        peers::CP_CMP,
+        peers::RSYNC,
+        peers::RSYNC_CHECK,
+        peers::RCLONE_MOVE,
+        peers::RCLONE,
+        peers::XCP,
+        peers::SHUTIL,
+        peers::PLEXCACHE_D,
+    ];
+    let race = race(&mut world, scale.rounds, &source, &peers, memory);
+    // What memory spares the others is no measure of ours.
+    let if_it_is_short = |target| if memory.is_some() { target } else { Target::None };
+    let mut compare = |work, pick, ours, theirs: Peer, target| {
+        let target = if_it_is_short(target);
+        let (work, theirs) = (&format!("{work}, {what}"), theirs.name);
+        table.compare(&race, &Comparison { work, pick, unit: Unit::Seconds, ours, theirs, target });
+    };
+    let verified = "one file, verified";
+    compare(verified, |cost| cost.wall, VERIFIED, peers::DEVICE, Target::None);
+    compare(verified, |cost| cost.wall, VERIFIED, peers::CP_CMP, Target::AtMost(0.65));
+    compare(verified, |cost| cost.wall, VERIFIED, peers::RSYNC_CHECK, Target::AtMost(0.5));
+    compare(verified, |cost| cost.wall, VERIFIED, peers::RCLONE_MOVE, Target::AtMost(0.5));
+    let by_size = "one file, by size";
+    compare(by_size, |cost| cost.wall, BY_SIZE, peers::CP, Target::AtMost(0.9));
+    compare(by_size, |cost| cost.wall, BY_SIZE, peers::RSYNC, Target::AtMost(0.4));
+    for peer in [peers::RCLONE, peers::XCP, peers::SHUTIL, peers::PLEXCACHE_D] {
+        compare(by_size, |cost| cost.wall, BY_SIZE, peer, Target::None);
+    }
+    compare("its CPU, verified", |cost| cost.cpu, VERIFIED, peers::CP_CMP, Target::AtMost(0.3));
+    let peak = race.median(VERIFIED, |cost| cost.peak).unwrap();
+    table.figure(&format!("its peak memory, {what}"), peak, Unit::Mebibytes, Target::AtMost(40.0));
+}
+
+/// Two files on two disks that are each as slow as a hard disk, with a lane for each and with one for both.
+pub fn lanes(table: &mut Table, scale: &Scale) {
+    let bytes = (scale.file / 8).max(128 << 20);
+    let work = format!("two files of {} on two disks at 200 MB/s, verified", table::size(bytes));
+    if !is_root() {
+        return table.missing(&work, "only root has two disks here");
+    }
+    let mut world = World::with_two_disks(PAIRS[0], 3 * bytes);
+    let first = world.big_film("One", bytes);
+    let second = world.to_second_disk(&world.big_film("Other", bytes));
+    let paces = ["disk1", "disk2"].map(|disk| Pace::set(&world.env.path(disk), PACE));
+    if paces.iter().any(Option::is_none) {
+        return table.missing(&work, "no disk can be slowed down here");
+    }
+    let race = Race::run(&[VERIFIED, ONE_LANE], scale.rounds.min(3), |index| {
+        world.cool(&first);
+        world.cool(&second);
+        let pace: &[&str] = if index == 0 { &[] } else { &["--bwlimit=100GB/s"] };
+        let cost = measure::run(&world.env.command(&[&["sync", "--quiet"], pace].concat()));
+        world.evict_all();
+        cost
+    });
+    drop(paces);
+    let (ours, theirs, target) = (VERIFIED, ONE_LANE, Target::AtMost(0.6));
+    table
+        .compare(&race, &Comparison { work: &work, pick: |cost| cost.wall, unit: Unit::Seconds, ours, theirs, target });
+    let peak = race.median(VERIFIED, |cost| cost.peak).unwrap();
+    table.figure("its peak memory", peak, Unit::Mebibytes, Target::AtMost(40.0));
 }
 
 /// One file when one of the disks is as slow as a hard disk. The other contestant is that disk itself.
 pub fn paced(table: &mut Table, scale: &Scale) {
-    const PACE: u64 = 200_000_000;
     let bytes = (scale.file / 2).max(256 << 20);
     let mut world = World::on(PAIRS[0], 3 * bytes);
     let source = world.big_film("Paced", bytes);
@@ -108,7 +158,7 @@ pub fn paced(table: &mut Table, scale: &Scale) {
         let target = world.env.path("cache/dd");
         let race = Race::run(&[VERIFIED, other], scale.rounds.min(3), |index| {
             if index == 0 {
-                return copy(&mut world, &source, &Contestant::Ours { settings: "" });
+                return copy(&mut world, &source, &Contestant::Ours { settings: "" }, None);
             }
             world.cool(&source);
             let mut dd = Command::new("dd");
@@ -200,7 +250,7 @@ pub fn small(table: &mut Table, scale: &Scale) {
         let what = format!("{} files of 40 KB, {}", scale.films * 21, world.name);
         eprintln!("{what}");
         let peers = [peers::CP, peers::RSYNC, peers::RCLONE, peers::XCP, peers::SHUTIL];
-        let race = race(&mut world, scale.rounds, &source, &peers);
+        let race = race(&mut world, scale.rounds, &source, &peers, None);
         for (peer, target) in peers.iter().zip([Target::AtMost(1.5)].into_iter().chain([Target::None; 4])) {
             let (pick, unit, ours, theirs) = (|cost: &Cost| cost.wall, Unit::Seconds, VERIFIED, peer.name);
             table.compare(&race, &Comparison { work: &what, pick, unit, ours, theirs, target });

@@ -63,12 +63,23 @@ impl World {
 
     /// With room for `bytes` on either tier.
     pub fn on((array, cache): (&str, &str), bytes: u64) -> Self {
+        Self::with((array, cache), &[("disk1", array), ("cache", cache)], bytes)
+    }
+
+    /// The same with a second disk in the array, of its own.
+    pub fn with_two_disks((array, cache): (&str, &str), bytes: u64) -> Self {
+        let mut world = Self::with((array, cache), &[("disk1", array), ("disk2", array), ("cache", cache)], bytes);
+        world.env.settings = world.env.settings.replace("allow_same_device = true", "verify_with_plex = false");
+        world
+    }
+
+    fn with((array, cache): (&str, &str), disks: &[(&str, &str)], bytes: u64) -> Self {
         if !is_root() {
             return Self::plain();
         }
         let dir = scratch();
         let mut mounts = Vec::new();
-        for (name, kind) in [("disk1", array), ("cache", cache)] {
+        for (name, kind) in disks {
             let (point, image) = (dir.path().join(name), dir.path().join(format!("{name}.img")));
             fs::create_dir(&point).unwrap();
             File::create(&image).unwrap().set_len(bytes + bytes / 8 + (1 << 30)).unwrap();
@@ -92,6 +103,15 @@ impl World {
         self.env.plex.edit(|library| library.resize_file(&self.plex_path(&path), bytes.try_into().unwrap()));
         self.env.on_deck("owner", &key);
         path
+    }
+
+    /// Puts a file of the first disk on the second one.
+    pub fn to_second_disk(&self, path: &Path) -> PathBuf {
+        let second = self.env.path("disk2/media").join(path.strip_prefix(self.env.path("disk1/media")).unwrap());
+        fs::create_dir_all(second.parent().unwrap()).unwrap();
+        fs::copy(path, &second).unwrap();
+        fs::remove_file(path).unwrap();
+        second
     }
 
     fn plex_path(&self, path: &Path) -> String {

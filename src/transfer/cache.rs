@@ -189,8 +189,7 @@ impl Transfer<'_> {
         if !warnings.is_empty() {
             finished.note = Some(warnings.join("; "));
         }
-        job.sync_file(target).await.map_err(|error| trouble(CopyError::Write(error)))?;
-        let copied = written.prove(target, &mut watch).map_err(trouble)?;
+        let copied = job.sync_copy(target, written, &mut watch).await.map_err(trouble)?;
         source.check_unchanged()?;
         not_wanted_by_a_writer(lease.as_ref())?;
         Ok(copied.checksum)

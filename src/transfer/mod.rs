@@ -34,6 +34,7 @@ use crate::history::{History, HistoryError, OpenAction};
 use crate::plan::{Action, Kind, Why};
 use crate::select::FileKey;
 use crate::tier::{Fingerprint, Folder, KnownRoot, MARKER, Marker, Root, Space, Tier, Tiers};
+use engine::{Copied, Written};
 pub use engine::{CopyError, CopyOptions, Stop, Verify, Watch};
 use folders::Places;
 use together::Together;
@@ -72,7 +73,6 @@ pub struct Transfer<'a> {
 
 /// Where actions are carried out one after the other, or small ones in batches that share their flushes. On
 /// two lanes at once there must not be two actions on one file, nor on the files of one unit.
-#[derive(Debug)]
 pub struct Lane<'t, 'a> {
     transfer: &'t Transfer<'a>,
     together: Together,
@@ -169,6 +169,15 @@ impl Job<'_> {
     /// Makes a file durable. Not to be tried again when it fails.
     async fn sync_file(&self, file: &File) -> io::Result<()> {
         self.together.sync_file(file).await
+    }
+
+    /// Makes a copy durable, and proves it then.
+    async fn sync_copy(&self, target: &File, copy: Written, watch: &mut Watch<'_>) -> Result<Copied, CopyError> {
+        if copy.is_small() {
+            return self.together.sync_copy(target, copy).await;
+        }
+        self.sync_file(target).await.map_err(CopyError::Write)?;
+        copy.prove(target, watch)
     }
 
     /// Makes the names of a folder durable.

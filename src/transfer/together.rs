@@ -15,14 +15,15 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
+use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use rustix::io::Errno;
 
+use super::engine::{Copied, CopyError, Written};
 use super::ops;
 use crate::history::record::Event;
 use crate::history::{History, HistoryError};
@@ -39,8 +40,8 @@ const SMALL: u64 = 1 << 20;
 /// The most bytes that a batch may have to copy: whoever wants to write to one of its files waits for all.
 const SUM: u64 = 16 << 20;
 
-/// How many files are synced at the same time. A device that several ask to flush does it once for all of them: with
-/// 16 at a time 2,000 small files on ext4 take a third of the time, and more bring nothing.
+/// How many files are synced, and read back, at the same time. A device that several ask to flush does it once for all
+/// of them: with 16 at a time 2,000 small files on ext4 take a third of the time, and more bring nothing.
 const SIDE_BY_SIDE: usize = 16;
 
 /// What an action waits for, in the order in which the actions of a batch are served: who is behind catches up.
@@ -48,8 +49,8 @@ const SIDE_BY_SIDE: usize = 16;
 pub(super) enum Step {
     /// What it is about to do is on record.
     Announced,
-    /// Its file is durable, and so are those of the others, which have handed their bytes to the device before the
-    /// first sync. Each file is synced by itself: syncing the file system instead would be one call, and wait
+    /// Its file is durable and was read back, and so are those of the others, which have handed their bytes to the
+    /// device before the first sync. Each file is synced by itself: syncing the file system instead would be one call, and wait
     /// for everybody else's gigabytes, and fail for their errors.
     Written,
     /// The names in a folder are durable.
@@ -68,7 +69,7 @@ impl Step {
 }
 
 /// What the actions under way share.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Together {
     /// What each of them waits for.
     waits: RefCell<Vec<Option<Step>>>,
@@ -78,9 +79,28 @@ pub(super) struct Together {
     records: RefCell<Vec<(u64, Event)>>,
     /// What came of the folders that were synced since the step began, by device and inode.
     synced: RefCell<BTreeMap<(u64, u64), Result<(), Errno>>>,
-    /// To be synced, by whom, and what came of those that were.
-    files: RefCell<Vec<(usize, File)>>,
-    written: RefCell<BTreeMap<usize, io::Result<()>>>,
+    /// To be synced, and what came of those that were, by the action that waits for it.
+    files: RefCell<Vec<Unsynced>>,
+    written: RefCell<BTreeMap<usize, Synced>>,
+}
+
+/// A file that an action waits for.
+struct Unsynced {
+    action: usize,
+    file: File,
+    /// What is to be proved of it then.
+    copy: Option<Written>,
+}
+
+type Synced = Result<Option<Copied>, CopyError>;
+
+impl Unsynced {
+    fn sync(self) -> Synced {
+        let Self { file, copy, .. } = self;
+        file.sync_all().map_err(CopyError::Write)?;
+        // Nothing to tell anybody, and nothing to be stopped: it is small.
+        copy.map(|copy| copy.prove(&file, &mut |_| ControlFlow::Continue(()))).transpose()
+    }
 }
 
 impl Together {
@@ -115,7 +135,7 @@ impl Together {
             }
             self.synced.borrow_mut().clear();
             if step == Some(Step::Written) {
-                self.written.replace(sync_all(&self.files.take()));
+                self.written.replace(sync_all(self.files.take()));
             }
             // Not those of a later step: what they tell of may rest on what the others have still to sync.
             let is_due = |(_, event): &(u64, Event)| Some(Step::of(event)) == step;
@@ -146,10 +166,28 @@ impl Together {
     /// # Errors
     /// Final: a second sync may succeed although the kernel dropped the pages.
     pub(super) async fn sync_file(&self, file: &File) -> io::Result<()> {
-        let number = self.running.get();
-        self.files.borrow_mut().push((number, file.try_clone()?));
+        match self.synced(file, None).await {
+            Ok(_) => Ok(()),
+            Err(CopyError::Write(error)) => Err(error),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    /// Makes a small copy durable and proves it, several at the same time: a device answers all who ask it in hardly
+    /// more time than one.
+    ///
+    /// # Errors
+    /// It is not durable, which is final, or it is not what was written.
+    pub(super) async fn sync_copy(&self, file: &File, copy: Written) -> Result<Copied, CopyError> {
+        let copied = self.synced(file, Some(copy)).await?;
+        Ok(copied.expect("a copy that is to be proved is proved, or an error"))
+    }
+
+    async fn synced(&self, file: &File, copy: Option<Written>) -> Synced {
+        let (action, file) = (self.running.get(), file.try_clone().map_err(CopyError::Write)?);
+        self.files.borrow_mut().push(Unsynced { action, file, copy });
         self.reach(Step::Written).await;
-        self.written.borrow_mut().remove(&number).expect("all that are asked for are synced")
+        self.written.borrow_mut().remove(&action).expect("all that are asked for are synced")
     }
 
     /// Makes the names of a folder durable, as they were when this was called.
@@ -168,16 +206,18 @@ impl Together {
 }
 
 /// Syncs files side by side, and says what came of each.
-fn sync_all(files: &[(usize, File)]) -> BTreeMap<usize, io::Result<()>> {
-    let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+fn sync_all(files: Vec<Unsynced>) -> BTreeMap<usize, Synced> {
+    let count = files.len();
+    let (files, results) = (Mutex::new(files.into_iter()), Mutex::new(BTreeMap::new()));
+    let next = || files.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
-        while let Some((number, file)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = file.sync_all();
-            results.lock().unwrap_or_else(PoisonError::into_inner).insert(*number, result);
+        while let Some(file) = next() {
+            let (action, synced) = (file.action, file.sync());
+            results.lock().unwrap_or_else(PoisonError::into_inner).insert(action, synced);
         }
     };
     thread::scope(|scope| {
-        for _ in 1..files.len().min(SIDE_BY_SIDE) {
+        for _ in 1..count.min(SIDE_BY_SIDE) {
             // Without a thread, the others do its share.
             drop(thread::Builder::new().name("sync".into()).spawn_scoped(scope, work));
         }

@@ -134,6 +134,11 @@ fn write_in_rhythm(
 }
 
 impl Written {
+    /// Whether proving it takes no longer than one look at `watch`.
+    pub(crate) fn is_small(&self) -> bool {
+        self.size <= BLOCK as u64
+    }
+
     /// Whether the copy is good, once `target` was synced, without an error at the first attempt: with
     /// [`Verify::Checksum`] what the device gives back is compared with what was read.
     pub(crate) fn prove(self, target: &File, watch: &mut Watch<'_>) -> Result<Copied, CopyError> {
@@ -234,7 +239,7 @@ impl<'a> Pump<'a> {
             source_pages: SourcePages::new(source, size, rhythm.window),
             write_back: WriteBack::new(rhythm.window),
             hasher: Hasher::default(),
-            buffer: Buffer::new(BLOCK),
+            buffer: Buffer::new(within_unit(BLOCK, 0, size)),
             settled: None,
         }
     }

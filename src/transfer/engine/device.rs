@@ -41,6 +41,11 @@ impl Buffer {
         Self { memory, start, length }
     }
 
+    /// As large as the chunks of a file of so many bytes need it for [`DeviceReader::read_chunk`].
+    pub(super) fn for_reading(size: u64) -> Self {
+        Self::new(within_unit(CHUNK, 0, size).next_multiple_of(GRAIN))
+    }
+
     pub(super) fn bytes(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + self.length]
     }
@@ -75,7 +80,7 @@ impl DeviceReader {
         self.direct
     }
 
-    /// Reads at least `wanted` bytes into `buffer`, a [`Buffer`] of one [`CHUNK`], from `offset`, a multiple of it.
+    /// Reads at least `wanted` bytes into `buffer`, a [`Buffer::for_reading`], from `offset`, a multiple of [`CHUNK`].
     /// Less only where the file ends.
     pub(super) fn read_chunk(&mut self, offset: u64, buffer: &mut [u8], wanted: usize) -> io::Result<usize> {
         let buffer = &mut buffer[..wanted.next_multiple_of(GRAIN)];

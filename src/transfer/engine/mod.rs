@@ -10,7 +10,7 @@ mod readback;
 mod samples;
 pub(super) mod sys;
 
-pub(super) use copy::write_contents;
+pub(super) use copy::{Copied, Written, write_contents};
 pub use copy::{CopyOptions, Verify};
 pub use outcome::{CopyError, Stop, Watch};
 pub(super) use readback::{checksum, same_contents};

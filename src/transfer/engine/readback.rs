@@ -35,7 +35,7 @@ pub(crate) fn same_contents(a: &File, b: &File, watch: &mut Watch<'_>) -> Result
     }
     let mut readers =
         [DeviceReader::open(a).map_err(CopyError::Read)?, DeviceReader::open(b).map_err(CopyError::Read)?];
-    let mut buffers = [Buffer::new(CHUNK), Buffer::new(CHUNK)];
+    let mut buffers = [Buffer::for_reading(size), Buffer::for_reading(size)];
     let chunks = size.div_ceil(CHUNK as u64);
     // The last chunk first: downloads and edits of tags differ there more often than in the middle.
     for chunk in chunks.checked_sub(1).into_iter().chain(0..chunks.saturating_sub(1)) {
@@ -71,7 +71,8 @@ pub(super) struct ReadBack {
 impl ReadBack {
     pub(super) fn new(file: &File, size: u64, sparse: bool) -> io::Result<Self> {
         let device = DeviceReader::open(file)?;
-        Ok(Self { device, size, sparse, next: 0, hasher: Hasher::default(), buffer: Buffer::new(CHUNK) })
+        let buffer = Buffer::for_reading(size);
+        Ok(Self { device, size, sparse, next: 0, hasher: Hasher::default(), buffer })
     }
 
     /// Whether reads bypass the page cache.
