@@ -46,12 +46,12 @@ impl Proof {
 
     /// Whether the action would cache something that Plex could not read.
     pub(super) fn forbids(&self, action: &Action) -> bool {
-        action.kind == Kind::Cache && self.refuted.contains(&action.map)
+        action.kind == Kind::Cache && self.refuted.contains(action.map.as_str())
     }
 
     /// Whether the server will be asked about the action once it is done.
     pub(super) fn asks_about(&self, action: &Action) -> bool {
-        action.kind == Kind::Cache && !self.asked.contains(&action.map) && rating_key(action).is_some()
+        action.kind == Kind::Cache && !self.asked.contains(action.map.as_str()) && rating_key(action).is_some()
     }
 
     /// Whether nothing at all may be cached of what `actions` would.
@@ -63,17 +63,17 @@ impl Proof {
     /// Takes in what came of an action, and asks about it when it is the first of its map that Plex
     /// knows a file of.
     pub(super) fn after(&mut self, action: &Action, ended: &Ended) -> Option<Refuted> {
-        if (action.kind, ended.result) != (Kind::Cache, Outcome::Done) || self.asked.contains(&action.map) {
+        if (action.kind, ended.result) != (Kind::Cache, Outcome::Done) || self.asked.contains(action.map.as_str()) {
             return None;
         }
-        self.cached.entry(action.map.clone()).or_default().push(action.clone());
+        self.cached.entry(action.map.to_string()).or_default().push(action.clone());
         let key = rating_key(action)?;
-        self.asked.insert(action.map.clone());
-        let mut cached = self.cached.remove(&action.map).unwrap_or_default();
+        self.asked.insert(action.map.to_string());
+        let mut cached = self.cached.remove(action.map.as_str()).unwrap_or_default();
         cached.reverse();
         let file = self.unreadable(action, key)?;
-        self.refuted.insert(action.map.clone());
-        Some(Refuted { file, map: action.map.clone(), cached, hint: hint(action) })
+        self.refuted.insert(action.map.to_string());
+        Some(Refuted { file, map: action.map.to_string(), cached, hint: hint(action) })
     }
 
     /// The path under which Plex cannot read the file of `action`.
@@ -87,7 +87,9 @@ impl Proof {
         };
         let is_it = |path: &PlexPath| {
             let place = self.maps.resolve(path).ok();
-            place.is_some_and(|(index, path)| self.names.get(index) == Some(&action.map) && path == action.path)
+            place.is_some_and(|(index, path)| {
+                self.names.get(index).is_some_and(|name| action.map == *name) && path == action.path
+            })
         };
         let mut parts = item.versions.into_iter().flat_map(|version| version.parts);
         let (file, readable) = parts.find_map(|part| part.file.filter(is_it).map(|file| (file, part.readable)))?;
@@ -128,8 +130,8 @@ impl Refuted {
 }
 
 /// By which the server knows the file of `action`; it knows none of a sidecar.
-fn rating_key(action: &Action) -> Option<&String> {
-    action.rating_key.as_ref().filter(|_| action.path == action.unit)
+fn rating_key(action: &Action) -> Option<&str> {
+    action.rating_key.as_deref().filter(|_| action.path == action.unit)
 }
 
 /// What may be wrong with a map on which Plex cannot read the file of `action`.
