@@ -177,6 +177,8 @@ impl Survey<'_> {
             keys.extend(self.sidecars_of(map, &want.parts));
             files.extend(keys.iter().map(|key| self.file(map, key, seen)));
         }
+        // There is mostly one, of very many units.
+        files.shrink_to_fit();
         let blocked = files.iter().take(want.parts.len()).find_map(|file| match &file.state {
             FileState::Blocked { why, detail } => Some((*why, detail.clone())),
             FileState::Cached | FileState::OnArray { .. } => None,

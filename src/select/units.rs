@@ -86,6 +86,7 @@ impl<'a> Finder<'a> {
                 }
             }
         }
+        parts.shrink_to_fit();
         let excluded = parts.iter().any(|part| self.excludes(part));
         (!parts.is_empty() && !excluded).then_some(parts)
     }
