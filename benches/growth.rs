@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use plexcache::config::Placement;
@@ -108,14 +109,14 @@ fn candidate(key: FileKey, turn: usize, show: usize, is_cached: bool) -> Candida
         rating_key: None,
         media_id: None,
         updated_at: None,
-        show: Some(format!("Show {show}")),
+        show: Some(format!("Show {show}").into()),
         rank: Rank { class: Class::Next, step: u32::try_from(turn).unwrap(), recency: std::cmp::Reverse(0) },
         reasons: reasons(),
     };
     let state = if is_cached { FileState::Cached } else { FileState::OnArray { array: PRINT, adopt: None } };
     let (placement, size) = (Placement::Copy, PRINT.size);
     let file = CandidateFile { key, size, placement, array_root: "/array".into(), cache_root: "/cache".into(), state };
-    Candidate { want, files: vec![file], blocked: None }
+    Candidate { want: Arc::new(want), files: vec![file], blocked: None }
 }
 
 fn cached_file(key: &FileKey, now: Timestamp) -> CachedFile {
@@ -140,7 +141,7 @@ fn cached_file(key: &FileKey, now: Timestamp) -> CachedFile {
         left_out: false,
     };
     CachedFile {
-        cached: Cached { action, run: 1, at: now - SignedDuration::from_hours(48) },
+        cached: Arc::new(Cached { action, run: 1, at: now - SignedDuration::from_hours(48) }),
         state: CopyState::Unchanged,
         open: None,
         playing: false,

@@ -95,7 +95,7 @@ fn action(env: &TestEnv, kind: Kind, title: &str, array: Fingerprint, copy: Fing
         map: PLEX_ROOT.into(),
         unit: path.clone(),
         path,
-        title: format!("{title} (2000)"),
+        title: format!("{title} (2000)").into(),
         rating_key: Some("4711".into()),
         media_id: Some("4712".into()),
         updated_at: None,

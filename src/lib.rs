@@ -32,6 +32,7 @@ pub mod report;
 pub mod secret;
 pub mod select;
 pub mod setup;
+pub mod shared;
 pub mod signal;
 pub mod state;
 pub mod tier;

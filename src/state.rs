@@ -6,7 +6,7 @@
 //! Everything is made for the owner alone (0700, 0600): it tells who watches what.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -18,6 +18,13 @@ use serde::de::DeserializeOwned;
 
 /// The largest derived file that is read, in bytes: a bound against a damaged or planted file.
 const MAX_FILE: u64 = 1 << 30;
+
+/// Up to so many bytes a derived file is read whole, which is twice as quick. The text of a larger one would take
+/// more room than what it says.
+const WHOLE: u64 = 1 << 24;
+
+/// So much of a derived file is read or written at once, in bytes.
+const BLOCK: usize = 1 << 16;
 
 /// The directory of `state.dir`.
 #[derive(Debug, Clone)]
@@ -95,16 +102,21 @@ impl StateDir {
     /// Reads a derived file. `None` when it is absent or of no use; the reason goes to the log.
     pub fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let path = self.file(name);
-        let text = match read_bounded(&path) {
-            Ok(text) => text,
+        let cannot = |error: &io::Error| tracing::warn!("cannot read {path}: {error}; it will be made again");
+        let file = match open_file(&path) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
-                tracing::warn!("cannot read {path}: {error}; it will be made again");
+                cannot(&error);
                 return None;
             }
         };
-        match serde_json::from_slice(&text) {
+        match parsed(file) {
             Ok(value) => Some(value),
+            Err(error) if error.is_io() => {
+                cannot(&error.into());
+                None
+            }
             Err(error) => {
                 tracing::warn!("{path} is damaged ({error}); it will be made again");
                 None
@@ -112,9 +124,18 @@ impl StateDir {
         }
     }
 
-    /// Replaces a derived file in one step that survives a power cut: whole old or whole new.
+    /// Replaces a derived file in one step that survives a power cut: whole old or whole new. One that says the
+    /// same already is left alone, so that a run with nothing to do writes nothing.
     pub fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
-        replace_file(&self.file(name), PRIVATE, &serde_json::to_vec(value)?)
+        let path = self.file(name);
+        if says(&path, value) {
+            return Ok(());
+        }
+        replace(&path, PRIVATE, |file| {
+            let mut out = BufWriter::with_capacity(BLOCK, file);
+            serde_json::to_writer(&mut out, value)?;
+            out.flush()
+        })
     }
 }
 
@@ -143,6 +164,11 @@ pub(crate) fn make_folders(path: &Utf8Path) -> io::Result<()> {
 
 /// Replaces the file at `path` in one step: whoever reads it sees the whole old or the whole new one.
 pub fn replace_file(path: &Utf8Path, mode: Mode, contents: &[u8]) -> io::Result<()> {
+    replace(path, mode, |mut file| file.write_all(contents))
+}
+
+/// The same with what `write` writes.
+fn replace(path: &Utf8Path, mode: Mode, write: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let new = Utf8PathBuf::from(format!("{path}.new"));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let create = || fs::openat(CWD, new.as_std_path(), flags, mode);
@@ -151,8 +177,8 @@ pub fn replace_file(path: &Utf8Path, mode: Mode, contents: &[u8]) -> io::Result<
         Errno::EXIST => fs::unlinkat(CWD, new.as_std_path(), AtFlags::empty()).and_then(|()| create()),
         error => Err(error),
     });
-    let mut file = File::from(file?);
-    file.write_all(contents)?;
+    let file = File::from(file?);
+    write(&file)?;
     file.sync_all()?;
     fs::renameat(CWD, new.as_std_path(), CWD, path.as_std_path())?;
     sync_dir(path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new(".")))
@@ -187,10 +213,43 @@ pub(crate) fn read_small(path: &Utf8Path, longest: u64) -> io::Result<String> {
     String::from_utf8(text).map_err(|_| io::Error::other("it is no text"))
 }
 
-fn read_bounded(path: &Utf8Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    open_file(path)?.take(MAX_FILE).read_to_end(&mut text)?;
-    Ok(text)
+/// What a derived file says.
+fn parsed<T: DeserializeOwned>(file: File) -> serde_json::Result<T> {
+    let length = file.metadata().map_err(serde_json::Error::io)?.len();
+    let mut file = file.take(MAX_FILE);
+    if length > WHOLE {
+        return serde_json::from_reader(BufReader::with_capacity(BLOCK, file));
+    }
+    let mut text = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    file.read_to_end(&mut text).map_err(serde_json::Error::io)?;
+    serde_json::from_slice(&text)
+}
+
+/// Whether the file at `path` is what [`StateDir::write`] would make of `value`.
+fn says<T: Serialize>(path: &Utf8Path, value: &T) -> bool {
+    /// Takes what the file holds, and nothing else.
+    struct Same(BufReader<File>);
+
+    impl Write for Same {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            let there = self.0.fill_buf()?;
+            let length = text.len().min(there.len());
+            if length == 0 || text[..length] != there[..length] {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            self.0.consume(length);
+            Ok(length)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let Ok(file) = open_file(path) else { return false };
+    let mut same = BufWriter::with_capacity(BLOCK, Same(BufReader::with_capacity(BLOCK, file)));
+    serde_json::to_writer(&mut same, value).is_ok()
+        && same.into_inner().is_ok_and(|mut same| same.0.fill_buf().is_ok_and(<[u8]>::is_empty))
 }
 
 #[cfg(test)]
@@ -223,5 +282,21 @@ mod tests {
         assert_eq!(state.read::<Vec<u32>>("x.json"), Some(vec![1, 2]));
         state.write("x.json", &"other").unwrap();
         assert_eq!(state.read::<Vec<u32>>("x.json"), None);
+    }
+
+    #[test]
+    fn a_derived_file_that_says_the_same_already_is_left_alone() {
+        let (_tree, state) = state();
+        let _lock = state.lock(|| false).unwrap();
+        let ino = || fs::stat(state.file("x.json").as_std_path()).unwrap().st_ino;
+        let long: Vec<u32> = (0..100_000).collect();
+        state.write("x.json", &long).unwrap();
+        let before = ino();
+        state.write("x.json", &long).unwrap();
+        assert_eq!(ino(), before);
+        for other in [&long[..99_999], &[long.as_slice(), &[1]].concat(), &long[1..], &[]] {
+            state.write("x.json", &other).unwrap();
+            assert_eq!(state.read::<Vec<u32>>("x.json").as_deref(), Some(other));
+        }
     }
 }

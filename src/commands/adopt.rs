@@ -68,7 +68,8 @@ fn plan(changes: &Changes, listed: &BTreeSet<Utf8PathBuf>) -> (Plan, Vec<String>
                 backups.entry(backup.path.clone()).or_default().push(backup);
             }
         }
-        let is_known = |path: &MediaPath| cached.contains_key(&FileKey { map: map.name.clone(), path: path.clone() });
+        let is_known =
+            |path: &MediaPath| cached.contains_key(&FileKey { map: map.name.as_str().into(), path: path.clone() });
         backups.retain(|path, _| !is_known(path));
         let mut actions = Vec::new();
         for (path, backups) in &backups {
@@ -226,18 +227,18 @@ fn examine_lone<'t>(map: &'t MapTiers, path: &MediaPath, is_all_seen: bool) -> R
 fn adoption(map: &MapTiers, root: &Root, path: &MediaPath) -> Action {
     Action {
         kind: Kind::Cache,
-        map: map.name.clone(),
+        map: map.name.as_str().into(),
         path: path.clone(),
         unit: path.clone(),
-        title: title(path.stem()),
+        title: title(path.stem()).into(),
         rating_key: None,
         media_id: None,
         updated_at: None,
         reasons: Reasons::default(),
         evict_why: None,
         placement: Placement::Hide,
-        array_root: root.path.clone(),
-        cache_root: map.cache.path.clone(),
+        array_root: root.path.as_path().into(),
+        cache_root: map.cache.path.as_path().into(),
         size: 0,
         array: None,
         copy: None,
@@ -260,7 +261,7 @@ fn join_units(actions: &mut [Action]) {
             for action in actions.iter_mut().filter(|action| is_video && action.path.parent() == video.parent()) {
                 if rule.takes(action.path.file_name()) {
                     action.unit = video.clone();
-                    action.title = title(video.stem());
+                    action.title = title(video.stem()).into();
                 }
             }
         }
@@ -279,10 +280,10 @@ fn title(stem: &str) -> String {
 fn doubt(map: &MapTiers, root: &Root, path: &MediaPath, size: u64, why: Why, detail: String) -> Skip {
     Skip {
         kind: Kind::Cache,
-        map: map.name.clone(),
+        map: map.name.as_str().into(),
         path: path.as_str().to_owned(),
         unit: path.as_str().to_owned(),
-        title: String::new(),
+        title: "".into(),
         array_path: Some(root.path.join(path.as_path())),
         cache_path: Some(map.cache.path.join(path.as_path())),
         size,

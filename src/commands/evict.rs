@@ -4,6 +4,7 @@
 //! plays, and the output says so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -73,6 +74,9 @@ impl Command for Evict {
         let releases = memory.releases(&sync::cached_units(&changes), &wanted, &config.evict, now);
         let pins = Pinned::new(&config.select, &memory);
         let cached = survey.cached(&releases, |key| pins.has(key));
+        // Nothing of it is needed any more, and of many units it is as much as the plan.
+        drop(pins);
+        drop((wanted, releases, memory));
         let mut candidates = Vec::new();
         let keys;
         let choice = match selection {
@@ -90,7 +94,7 @@ impl Command for Evict {
                 Choice::OlderThan(now.checked_sub(age).unwrap_or(Timestamp::MIN))
             }
             Selection::Free(bytes) => {
-                candidates = survey.candidates(&wants);
+                candidates = survey.candidates(&wants, &cached);
                 Choice::Free(*bytes)
             }
             Selection::Unwanted => unreachable!("asked for above"),
@@ -111,7 +115,7 @@ impl Command for Evict {
 /// stand for nothing that is cached.
 pub(super) fn find<'p>(
     config: &Config,
-    cached: &BTreeMap<FileKey, Cached>,
+    cached: &BTreeMap<FileKey, Arc<Cached>>,
     paths: &'p [String],
 ) -> (BTreeSet<FileKey>, Vec<&'p str>) {
     let mut keys = BTreeSet::new();

@@ -22,6 +22,7 @@ use crate::household::Trouble;
 use crate::plan::{Action, EvictWhy, Kind};
 use crate::report::{Message, Reporter};
 use crate::select::FileKey;
+use crate::shared::Text;
 use crate::signal::StopFlag;
 use crate::tier::{Tier, Tiers};
 use crate::transfer::{Lane, Stop, Transfer};
@@ -60,7 +61,7 @@ pub(super) fn carry_out(
 ) -> Result<Done, HistoryError> {
     let total = actions.len();
     let maps = actions.iter().filter(|action| action.kind == Kind::Cache).map(|action| action.map.clone());
-    let maps: BTreeSet<String> = maps.collect();
+    let maps: BTreeSet<Text> = maps.collect();
     let mut desk = Desk {
         reporter,
         tally,

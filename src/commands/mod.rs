@@ -22,10 +22,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use camino::Utf8PathBuf;
+use camino::Utf8Path;
 
 use self::lanes::{Limit, Work};
 use self::verify::Proof;
@@ -237,7 +238,7 @@ impl Session<'_> {
 
     /// Many files gone at once is a disk or a mistake, never an ordinary day.
     fn check_vanished(&self, tiers: &Tiers, index: &Index) -> Result<(), Failure> {
-        let is_gone = |cached: &&Cached| {
+        let is_gone = |cached: &&Arc<Cached>| {
             tiers
                 .root(&cached.action.cache_root)
                 .is_some_and(|root| matches!(survey::copy_state(root, cached), Ok((CopyState::Gone, _))))
@@ -553,7 +554,7 @@ fn pool_lines(
     plan: &Plan,
 ) -> Vec<PoolLine> {
     let line = |pool: &Pool| {
-        let is_here = |root: &Utf8PathBuf| pool.cache_roots.contains(root);
+        let is_here = |root: &Utf8Path| pool.cache_roots.contains(root);
         let here = cached.values().map(|file| &file.cached.action).filter(|a| is_here(&a.cache_root));
         let owned = here.fold(0_u64, |sum, action| sum.saturating_add(action.size));
         let (mut more, mut less) = (0_u64, 0_u64);

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use anyhow::Context;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -127,7 +128,7 @@ fn status(session: &Session<'_>, index: &Index, memory: &Memory, now: Timestamp)
     let wanted: BTreeSet<FileKey> = memory.wants().iter().map(|want| want.unit().clone()).collect();
     let releases = memory.releases(&sync::units_of(index), &wanted, &config.evict, now);
     let pins = Pinned::new(&config.select, memory);
-    let file = |(key, cached): (&FileKey, &Cached)| {
+    let file = |(key, cached): (&FileKey, &Arc<Cached>)| {
         let unit = cached.action.unit_key();
         let root = roots.iter().find(|root| root.map.cache == cached.action.cache_root);
         let folder = root.and_then(|root| root.look.as_ref()).map(|look| &look.folder);
@@ -141,7 +142,7 @@ fn status(session: &Session<'_>, index: &Index, memory: &Memory, now: Timestamp)
                 .get(key)
                 .filter(|hold| hold.kind == Kind::Cache && hold.until > now)
                 .map(|h| h.until),
-            cached: cached.clone(),
+            cached: Arc::clone(cached),
         }
     };
     let files: Vec<FileStatus> = index.cached.iter().map(file).collect();

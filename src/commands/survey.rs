@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -18,6 +19,7 @@ use crate::plan::{
     Action, Cached, CachedFile, Candidate, CandidateFile, CopyState, FileState, Kind, Pool, Release, Why,
 };
 use crate::select::{FileKey, Playing, Want};
+use crate::shared::Text;
 use crate::tier::{Folder, MAX_NAME, MapTiers, OpenFiles, Root, Stat, Tiers};
 use crate::transfer::KEPT;
 
@@ -55,7 +57,7 @@ impl Survey<'_> {
             };
             let unit = cached.action.unit_key();
             let file = CachedFile {
-                cached: cached.clone(),
+                cached: Arc::clone(cached),
                 state,
                 open,
                 playing: self.is_playing(cached.action.rating_key.as_deref(), [key, &unit]),
@@ -71,7 +73,7 @@ impl Survey<'_> {
 
     /// Marks the cached parts of `wants` whose originals were replaced since, in the units of which Plex
     /// has learned something. What cannot be looked at is taken to be as it was.
-    pub(super) fn mark_superseded(&self, wants: &[Want], files: &mut BTreeMap<FileKey, CachedFile>) {
+    pub(super) fn mark_superseded(&self, wants: &[Arc<Want>], files: &mut BTreeMap<FileKey, CachedFile>) {
         for want in wants {
             for part in &want.parts {
                 let Some(file) = files.get_mut(part).filter(|file| self.learned_since(want, file.cached.at)) else {
@@ -124,25 +126,32 @@ impl Survey<'_> {
         }
     }
 
-    /// Looks for the files of every want.
-    pub(super) fn candidates(&self, wants: &[Want]) -> Vec<Candidate> {
-        let mut by_unit: BTreeMap<(&str, &MediaPath), Vec<(&FileKey, &Cached)>> = BTreeMap::new();
-        for (key, cached) in &self.index.cached {
-            by_unit.entry((&key.map, &cached.action.unit)).or_default().push((key, cached));
+    /// Looks for the files of every want. `files` is what is known of those that are cached.
+    pub(super) fn candidates(&self, wants: &[Arc<Want>], files: &BTreeMap<FileKey, CachedFile>) -> Vec<Candidate> {
+        fn unit_of<'i>((key, cached): &(&'i FileKey, &'i Cached)) -> (&'i Text, &'i MediaPath) {
+            (&key.map, &cached.action.unit)
         }
-        wants
-            .iter()
-            .map(|want| {
-                let unit = want.unit();
-                let cached = by_unit.get(&(unit.map.as_str(), &unit.path)).map_or(&[][..], Vec::as_slice);
-                self.candidate(want, cached)
-            })
-            .collect()
+        let mut by_unit: Vec<(&FileKey, &Cached)> =
+            self.index.cached.iter().map(|(key, cached)| (key, &**cached)).collect();
+        // Stable: within a unit they stay in the order of their keys.
+        by_unit.sort_by(|a, b| unit_of(a).cmp(&unit_of(b)));
+        let candidate = |want: &Arc<Want>| {
+            let unit = (&want.unit().map, &want.unit().path);
+            let first = by_unit.partition_point(|file| unit_of(file) < unit);
+            let count = by_unit[first..].iter().take_while(|file| unit_of(file) == unit).count();
+            self.candidate(want, &by_unit[first..first + count], files)
+        };
+        wants.iter().map(candidate).collect()
     }
 
-    fn candidate(&self, want: &Want, cached: &[(&FileKey, &Cached)]) -> Candidate {
+    fn candidate(
+        &self,
+        want: &Arc<Want>,
+        cached: &[(&FileKey, &Cached)],
+        seen: &BTreeMap<FileKey, CachedFile>,
+    ) -> Candidate {
         let blocked = |why, detail: &str| Candidate {
-            want: want.clone(),
+            want: Arc::clone(want),
             files: Vec::new(),
             blocked: Some((why, detail.to_owned())),
         };
@@ -160,19 +169,21 @@ impl Survey<'_> {
         if want.parts.iter().all(|part| keys.contains(part)) && !self.has_news(want, cached) {
             let parts: BTreeSet<&FileKey> = want.parts.iter().collect();
             let of_parts = |key: &FileKey| !parts.contains(key);
-            files.extend(cached.iter().filter_map(|(key, cached)| known(map, key, cached)));
+            files.extend(cached.iter().filter_map(|(key, cached)| known(map, key, cached, seen)));
             files.sort_by_key(|file| (of_parts(&file.key), file.key.clone()));
         }
         if files.is_empty() {
             let mut keys = want.parts.clone();
             keys.extend(self.sidecars_of(map, &want.parts));
-            files.extend(keys.iter().map(|key| self.file(map, key)));
+            files.extend(keys.iter().map(|key| self.file(map, key, seen)));
         }
+        // There is mostly one, of very many units.
+        files.shrink_to_fit();
         let blocked = files.iter().take(want.parts.len()).find_map(|file| match &file.state {
             FileState::Blocked { why, detail } => Some((*why, detail.clone())),
             FileState::Cached | FileState::OnArray { .. } => None,
         });
-        Candidate { want: want.clone(), files, blocked }
+        Candidate { want: Arc::clone(want), files, blocked }
     }
 
     /// Whether the unit is worth another look at the array: a sidecar was left out when it was cached, or
@@ -196,21 +207,21 @@ impl Survey<'_> {
         self.now.duration_since(at) < NEWS
     }
 
-    fn file(&self, map: &MapTiers, key: &FileKey) -> CandidateFile {
-        if let Some(known) = self.index.cached.get(key).and_then(|cached| known(map, key, cached)) {
+    fn file(&self, map: &MapTiers, key: &FileKey, seen: &BTreeMap<FileKey, CachedFile>) -> CandidateFile {
+        if let Some(known) = self.index.cached.get(key).and_then(|cached| known(map, key, cached, seen)) {
             return known;
         }
         let mut file = CandidateFile {
             key: key.clone(),
             size: 0,
             placement: map.placement,
-            array_root: map.array.first().map(|root| root.path.clone()).unwrap_or_default(),
-            cache_root: map.cache.path.clone(),
+            array_root: map.array.first().map_or("".into(), |root| root.path.as_path().into()),
+            cache_root: map.cache.path.as_path().into(),
             state: FileState::Cached,
         };
         file.state = match self.on_array(map, key) {
             Ok((root, stat, state)) => {
-                file.array_root.clone_from(&root.path);
+                file.array_root = root.path.as_path().into();
                 file.size = stat.size;
                 state
             }
@@ -260,7 +271,7 @@ impl Survey<'_> {
     /// The original of a copy that is gone, where it still stands beside its name. An eviction gives it
     /// its name back, and then it can be cached like any other file.
     fn kept_original(&self, key: &FileKey) -> io::Result<Option<(&Root, Stat)>> {
-        let Some(Cached { action, .. }) = self.index.cached.get(key) else { return Ok(None) };
+        let Some(action) = self.index.cached.get(key).map(|cached| &cached.action) else { return Ok(None) };
         let kept = action.path.sibling(&format!("{}{KEPT}", action.path.file_name()));
         let (Some(root), Ok(kept)) = (self.tiers.root(&action.array_root), kept) else { return Ok(None) };
         let stat = root.folder.stat_below(&kept)?;
@@ -297,7 +308,7 @@ impl Survey<'_> {
         }
         found
             .into_iter()
-            .map(|path| FileKey { map: map.name.clone(), path })
+            .map(|path| FileKey { map: map.name.as_str().into(), path })
             .filter(|key| !videos.contains(key))
             .collect()
     }
@@ -365,19 +376,25 @@ pub(super) fn state_in(folder: &Folder, cached: &Cached) -> io::Result<(CopyStat
 }
 
 /// A file that the history says is cached; `None` when the copy is gone.
-fn known(map: &MapTiers, key: &FileKey, cached: &Cached) -> Option<CandidateFile> {
-    match copy_state(&map.cache, cached) {
-        Ok((CopyState::Gone, _)) => None,
-        // An error is the planner's to see, on the cached side.
-        _ => Some(CandidateFile {
-            key: key.clone(),
-            size: cached.action.size,
-            placement: cached.action.placement,
-            array_root: cached.action.array_root.clone(),
-            cache_root: cached.action.cache_root.clone(),
-            state: FileState::Cached,
-        }),
-    }
+fn known(
+    map: &MapTiers,
+    key: &FileKey,
+    cached: &Cached,
+    seen: &BTreeMap<FileKey, CachedFile>,
+) -> Option<CandidateFile> {
+    let is_gone = match seen.get(key).filter(|_| cached.action.cache_root == map.cache.path) {
+        Some(file) => file.state == CopyState::Gone,
+        // The map has another cache root by now. An error is the planner's to see, on the cached side.
+        None => matches!(copy_state(&map.cache, cached), Ok((CopyState::Gone, _))),
+    };
+    (!is_gone).then(|| CandidateFile {
+        key: key.clone(),
+        size: cached.action.size,
+        placement: cached.action.placement,
+        array_root: cached.action.array_root.clone(),
+        cache_root: cached.action.cache_root.clone(),
+        state: FileState::Cached,
+    })
 }
 
 /// Why the original could not stay beside what takes its place, in the placements that keep it there.

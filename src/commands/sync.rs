@@ -132,8 +132,11 @@ fn plan(
     let releases = memory.releases(&cached_units, &wanted, &config.evict, now);
     let pins = Pinned::new(&config.select, &memory);
     let mut cached = survey.cached(&releases, |key| pins.has(key));
+    // Nothing of it is needed any more, and of many units it is as much as the plan.
+    drop(pins);
+    drop((wanted, releases, memory, cached_units));
     survey.mark_superseded(&gathered.wants, &mut cached);
-    let candidates = survey.candidates(&gathered.wants);
+    let candidates = survey.candidates(&gathered.wants, &cached);
     let pools = survey.pools(&config.limits).context("asking the cache for free space")?;
     let mut plan = plan_sync(&Input {
         now,
@@ -185,7 +188,7 @@ fn known_names(memory: &Memory, cached: &[CachedUnit]) -> BTreeSet<String> {
     let reasons = cached.iter().flat_map(|cached| &cached.reasons);
     // A friend whose list is read is nobody who is asked.
     let own = reasons.filter(|reason| reason.source != Source::FriendWatchlist);
-    own.filter_map(|reason| reason.user.clone()).chain(memory.viewers().iter().cloned()).collect()
+    own.filter_map(|reason| reason.user.as_deref().map(str::to_owned)).chain(memory.viewers().iter().cloned()).collect()
 }
 
 /// The server, and whose it is.
@@ -316,10 +319,10 @@ fn path_map(config: &Config) -> anyhow::Result<(PathMap, Vec<String>)> {
 fn unmapped(gathered: &Gathered) -> Vec<Skip> {
     let skip = |path: &str, title: &str, why, detail: String| Skip {
         kind: Kind::Cache,
-        map: String::new(),
+        map: "".into(),
         path: path.trim_start_matches('/').to_owned(),
         unit: path.trim_start_matches('/').to_owned(),
-        title: title.to_owned(),
+        title: title.into(),
         array_path: None,
         cache_path: None,
         size: 0,

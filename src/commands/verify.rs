@@ -14,6 +14,7 @@ use crate::paths::{PathMap, PlexPath};
 use crate::plan::{Action, Kind};
 use crate::plex::{MediaServer, PlexServer, RatingKey};
 use crate::select::FileKey;
+use crate::shared::Text;
 
 /// Who can be asked for a proof.
 pub(crate) struct Proof {
@@ -27,16 +28,16 @@ pub(crate) struct Proof {
 #[derive(Default)]
 pub(super) struct Proved {
     /// What was cached on each map that was not asked about yet, oldest first.
-    cached: BTreeMap<String, Vec<FileKey>>,
-    asked: BTreeSet<String>,
-    refuted: BTreeSet<String>,
+    cached: BTreeMap<Text, Vec<FileKey>>,
+    asked: BTreeSet<Text>,
+    refuted: BTreeSet<Text>,
 }
 
 /// A map on which Plex cannot read what was cached.
 pub(super) struct Refuted {
     /// As Plex says it.
     file: PlexPath,
-    map: String,
+    map: Text,
     /// All that was cached on the map in this run, newest first.
     pub(super) cached: Vec<FileKey>,
     hint: String,
@@ -58,7 +59,9 @@ impl Proof {
         };
         let is_it = |path: &PlexPath| {
             let place = self.maps.resolve(path).ok();
-            place.is_some_and(|(index, path)| self.names.get(index) == Some(&action.map) && path == action.path)
+            place.is_some_and(|(index, path)| {
+                self.names.get(index).is_some_and(|name| *name == action.map) && path == action.path
+            })
         };
         let mut parts = item.versions.into_iter().flat_map(|version| version.parts);
         let (file, readable) = parts.find_map(|part| part.file.filter(is_it).map(|file| (file, part.readable)))?;
@@ -84,7 +87,7 @@ impl Proved {
     }
 
     /// Whether there were cachings, and nothing at all may be cached on any of their `maps`.
-    pub(super) fn is_nothing_left_of(&self, maps: &BTreeSet<String>) -> bool {
+    pub(super) fn is_nothing_left_of(&self, maps: &BTreeSet<Text>) -> bool {
         !maps.is_empty() && maps.is_subset(&self.refuted)
     }
 
@@ -121,8 +124,8 @@ impl Refuted {
 }
 
 /// By which the server knows the file of `action`; it knows none of a sidecar.
-fn rating_key(action: &Action) -> Option<&String> {
-    action.rating_key.as_ref().filter(|_| action.path == action.unit)
+fn rating_key(action: &Action) -> Option<&str> {
+    action.rating_key.as_deref().filter(|_| action.path == action.unit)
 }
 
 /// What may be wrong with a map on which Plex cannot read the file of `action`.

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use jiff::{SignedDuration, Timestamp};
@@ -27,7 +28,7 @@ const FORMAT: u32 = 3;
 pub struct Index {
     /// How far into the history it reaches.
     pub mark: Mark,
-    pub cached: BTreeMap<FileKey, Cached>,
+    pub cached: BTreeMap<FileKey, Arc<Cached>>,
     /// Begun and not ended, by run and sequence.
     pub open: BTreeMap<(u64, u32), OpenAction>,
     /// Files that an undo moved a while ago, and until when they stay where it put them.
@@ -152,7 +153,7 @@ impl Index {
                 action.array = ended.array.or(action.array);
                 action.copy = ended.copy;
                 action.checksum = ended.checksum;
-                self.cached.insert(key, Cached { action, run: record.run, at: record.t });
+                self.cached.insert(key, Arc::new(Cached { action, run: record.run, at: record.t }));
             }
         }
     }
@@ -163,7 +164,7 @@ impl Index {
 pub(super) struct Saved<'a> {
     format: u32,
     mark: Mark,
-    cached: Vec<Cow<'a, Cached>>,
+    cached: Vec<Cow<'a, Arc<Cached>>>,
     open: Vec<(u64, u32, Cow<'a, OpenAction>)>,
     holds: Vec<(Cow<'a, FileKey>, Hold)>,
     roots: Vec<Cow<'a, KnownRoot>>,
@@ -193,7 +194,7 @@ impl<'a> From<&'a Index> for Saved<'a> {
 impl Saved<'_> {
     /// The index, when it was saved by a release that means the same by it.
     pub(super) fn restore(self) -> Option<Index> {
-        let cached = |cached: Cow<'_, Cached>| (cached.action.key(), cached.into_owned());
+        let cached = |cached: Cow<'_, Arc<Cached>>| (cached.action.key(), cached.into_owned());
         (self.format == FORMAT).then(|| Index {
             mark: self.mark,
             cached: self.cached.into_iter().map(cached).collect(),

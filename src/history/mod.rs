@@ -29,31 +29,39 @@ use crate::state::StateDir;
 /// The name of the saved index.
 const INDEX: &str = "index.json";
 
+/// So many bytes of records are read faster than an index of many files is written.
+const FEW: u64 = 1 << 16;
+
 /// Reads what the history amounts to now, without changing anything.
 ///
 /// # Errors
 /// The history is damaged or cannot be read.
 pub fn load(state: &StateDir) -> Result<Index, HistoryError> {
-    let mut index = fold(state)?;
+    Ok(load_behind(state)?.0)
+}
+
+/// The same, and how far into the history the saved index reaches.
+fn load_behind(state: &StateDir) -> Result<(Index, u64), HistoryError> {
+    let (mut index, saved) = fold(state)?;
     index.shorten_holds(Timestamp::now());
-    Ok(index)
+    Ok((index, saved))
 }
 
 /// What the records amount to, by the saved index and what follows it or by all of them.
-fn fold(state: &StateDir) -> Result<Index, HistoryError> {
+fn fold(state: &StateDir) -> Result<(Index, u64), HistoryError> {
     // One that covers nothing of the history has nothing to tell.
     let saved = state.read::<Saved>(INDEX).and_then(Saved::restore).filter(|index| index.mark.offset > 0);
     let mut index = saved.unwrap_or_default();
     let mark = index.mark;
     if let Some(end) = journal::read(state, mark, |record| index.apply(&record))? {
         index.mark = end;
-        return Ok(index);
+        return Ok((index, mark.offset));
     }
     tracing::debug!("the index is not of this history; reading all of it");
     let mut index = Index::default();
     let end = journal::read(state, Mark::default(), |record| index.apply(&record))?;
     index.mark = end.unwrap_or_default();
-    Ok(index)
+    Ok((index, 0))
 }
 
 /// The history of a changing run. The caller holds the state's lock.
@@ -62,6 +70,8 @@ pub struct History {
     state: StateDir,
     journal: Journal,
     index: Index,
+    /// How far into the history the saved index reaches; 0 when there is none.
+    saved: u64,
     run: u64,
     /// Written with the first record that matters, so that a run is never recorded without its start.
     start: Option<Event>,
@@ -76,13 +86,13 @@ impl History {
     /// The history is damaged, or cannot be read or written.
     pub fn open(state: &StateDir, start: record::RunStarted) -> Result<Self, HistoryError> {
         let (journal, torn) = Journal::open(state)?;
-        let index = load(state)?;
+        let (index, saved) = load_behind(state)?;
         let run = index.next_run.max(1);
         if run == u64::MAX {
             // Saturated: a second run of that number would hide the first.
             return Err(HistoryError::NoNumber(state.file("history.jsonl")));
         }
-        Ok(Self { state: state.clone(), journal, index, run, start: Some(Event::RunStarted(start)), torn })
+        Ok(Self { state: state.clone(), journal, index, saved, run, start: Some(Event::RunStarted(start)), torn })
     }
 
     /// The number of this run.
@@ -132,8 +142,14 @@ impl History {
         Ok(())
     }
 
-    /// Saves the index. Losing it costs time, nothing else.
+    /// Saves the index, unless the next run has read the little that is behind the saved one sooner. Losing it
+    /// costs time, nothing else.
     pub fn save_index(&self) {
+        let behind = self.index.mark.offset.saturating_sub(self.saved);
+        // A hold is counted from a clock that may have been wrong, so what was made of it is kept.
+        if self.saved > 0 && behind <= FEW && self.index.holds.is_empty() {
+            return;
+        }
         if let Err(error) = self.state.write(INDEX, &Saved::from(&self.index)) {
             tracing::warn!("cannot save {}: {error}; it will be made again", self.state.file(INDEX));
         }

@@ -84,6 +84,8 @@ fn lowest_first(units: &mut Vec<Unit>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::testing::{GIB, World, hours, key, lines};
     use super::*;
     use crate::plan::CopyState;
@@ -101,7 +103,7 @@ mod tests {
         let mut world = world();
         world.cached("a", 1).pinned = true;
         let sidecar = world.cached("a.srt", 1);
-        sidecar.cached.action.unit = key("a").path;
+        Arc::make_mut(&mut sidecar.cached).action.unit = key("a").path;
         sidecar.held_until = Some(hours(1));
         world.cached("b", 1);
         let named = BTreeSet::from([key("a.srt"), key("never cached")]);
@@ -134,12 +136,12 @@ mod tests {
     #[test]
     fn the_newest_file_of_a_unit_says_how_old_it_is() {
         let mut world = world();
-        world.cached("old", 1).cached.at = hours(-9);
-        world.cached("edge", 1).cached.at = hours(-5);
-        world.cached("mixed", 1).cached.at = hours(-9);
+        Arc::make_mut(&mut world.cached("old", 1).cached).at = hours(-9);
+        Arc::make_mut(&mut world.cached("edge", 1).cached).at = hours(-5);
+        Arc::make_mut(&mut world.cached("mixed", 1).cached).at = hours(-9);
         let sidecar = world.cached("mixed.srt", 1);
-        sidecar.cached.action.unit = key("mixed").path;
-        sidecar.cached.at = hours(-1);
+        Arc::make_mut(&mut sidecar.cached).action.unit = key("mixed").path;
+        Arc::make_mut(&mut sidecar.cached).at = hours(-1);
         assert_eq!(plan(&world, Choice::OlderThan(hours(-5))), ["evict old: Asked"]);
     }
 

@@ -22,6 +22,7 @@ pub use evict::{Choice, plan_evict};
 pub use sync::plan_sync;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use jiff::Timestamp;
@@ -32,6 +33,7 @@ use crate::config::Placement;
 use crate::paths::MediaPath;
 pub use crate::select::{EvictWhy, Release};
 use crate::select::{FileKey, Reasons, Want};
+use crate::shared::{SharedPath, Text};
 use crate::tier::Fingerprint;
 
 /// Whether a file goes to the cache or leaves it.
@@ -47,15 +49,15 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
     pub kind: Kind,
-    pub map: String,
+    pub map: Text,
     pub path: MediaPath,
     /// The path of the unit's first part; what belongs together shares it.
     pub unit: MediaPath,
-    pub title: String,
+    pub title: Text,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rating_key: Option<String>,
+    pub rating_key: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub media_id: Option<String>,
+    pub media_id: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<i64>,
     /// Why it is wanted; for an eviction, why it was.
@@ -65,8 +67,8 @@ pub struct Action {
     pub evict_why: Option<EvictWhy>,
     pub placement: Placement,
     /// The root on the array that holds (or held, and will hold again) the file.
-    pub array_root: Utf8PathBuf,
-    pub cache_root: Utf8PathBuf,
+    pub array_root: SharedPath,
+    pub cache_root: SharedPath,
     /// Bytes.
     pub size: u64,
     /// What the array's file was when planned (caching), or when it was cached (evicting).
@@ -144,11 +146,11 @@ pub enum Why {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skip {
     pub kind: Kind,
-    pub map: String,
+    pub map: Text,
     /// A media path; for an unmapped file the text that Plex gave.
     pub path: String,
     pub unit: String,
-    pub title: String,
+    pub title: Text,
     pub array_path: Option<Utf8PathBuf>,
     pub cache_path: Option<Utf8PathBuf>,
     /// Bytes; 0 where not known.
@@ -199,7 +201,7 @@ pub struct Cached {
 /// A wanted unit after its files were looked for on the tiers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    pub want: Want,
+    pub want: Arc<Want>,
     /// Parts first, then sidecars; empty when `blocked`.
     pub files: Vec<CandidateFile>,
     /// Why the unit as a whole cannot be cached now. Files of it that are cached already stay.
@@ -212,8 +214,8 @@ pub struct CandidateFile {
     /// Bytes.
     pub size: u64,
     pub placement: Placement,
-    pub array_root: Utf8PathBuf,
-    pub cache_root: Utf8PathBuf,
+    pub array_root: SharedPath,
+    pub cache_root: SharedPath,
     pub state: FileState,
 }
 
@@ -230,7 +232,7 @@ pub enum FileState {
 /// A cached file as the planner sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CachedFile {
-    pub cached: Cached,
+    pub cached: Arc<Cached>,
     pub state: CopyState,
     /// Who has it open, when somebody has.
     pub open: Option<String>,

@@ -116,8 +116,8 @@ fn plant(world: &mut World, index: usize, seed: &Seed) {
             continue;
         }
         let file = world.cached(name, gib);
-        file.cached.action.unit = key(&title).path;
-        file.cached.action.cache_root = format!("/cache{}", seed.pool).into();
+        Arc::make_mut(&mut file.cached).action.unit = key(&title).path;
+        Arc::make_mut(&mut file.cached).action.cache_root = format!("/cache{}", seed.pool).into();
         file.release = seed.release.map(|at| Release { at: hours(at), why: EvictWhy::Unwanted });
         match seed.fate {
             Fate::Playing => file.playing = true,
@@ -138,7 +138,7 @@ fn plant(world: &mut World, index: usize, seed: &Seed) {
     let candidate = world.want(&title, 0);
     candidate.files = names.iter().zip(&seed.sizes).map(|(name, &gib)| on_array(name, gib * GIB)).collect();
     candidate.files.iter_mut().for_each(root);
-    candidate.want.parts = candidate.files.iter().take(2).map(|file| file.key.clone()).collect();
+    Arc::make_mut(&mut candidate.want).parts = candidate.files.iter().take(2).map(|file| file.key.clone()).collect();
     match seed.fate {
         Fate::BlockedPlaying => candidate.blocked = Some((Why::Playing, "plays now".into())),
         Fate::BlockedConflict => candidate.blocked = Some((Why::Conflict, "other content".into())),
@@ -162,7 +162,7 @@ fn apply(world: &mut World, plan: &Plan, overheads: &[u16]) {
         let dice = action.path.as_str().bytes().fold(0, |sum: usize, byte| sum * 31 % 65_521 + usize::from(byte));
         let most = 16 * 1024 + cost / 10_000;
         let overhead = most * u64::from(overheads[dice % overheads.len()]) / u64::from(u16::MAX);
-        let pool = world.pools.iter_mut().find(|pool| pool.cache_roots.contains(&action.cache_root)).unwrap();
+        let pool = world.pools.iter_mut().find(|pool| pool.cache_roots.contains(action.cache_root.as_path())).unwrap();
         match (action.kind, action.evict_why) {
             (Kind::Evict, why) => {
                 if why != Some(EvictWhy::Gone) {
@@ -173,7 +173,7 @@ fn apply(world: &mut World, plan: &Plan, overheads: &[u16]) {
             (Kind::Cache, _) => {
                 pool.free -= cost + overhead;
                 let file = CachedFile {
-                    cached: Cached { action: action.clone(), run: 2, at: NOW },
+                    cached: Arc::new(Cached { action: action.clone(), run: 2, at: NOW }),
                     state: CopyState::Unchanged,
                     open: None,
                     playing: false,
@@ -189,7 +189,7 @@ fn apply(world: &mut World, plan: &Plan, overheads: &[u16]) {
 }
 
 fn owned(world: &World, index: usize, counts: impl Fn(&CachedFile) -> bool) -> i128 {
-    let here = |file: &&CachedFile| world.pools[index].cache_roots.contains(&file.cached.action.cache_root);
+    let here = |file: &&CachedFile| world.pools[index].cache_roots.contains(file.cached.action.cache_root.as_path());
     let files = world.cached.values().filter(here).filter(|file| file.state != CopyState::Gone && counts(file));
     files.map(|file| cost(file.cached.action.size)).sum()
 }
@@ -226,7 +226,7 @@ proptest! {
             }
             // Then nothing is there but what was there, and of that only what has a reason to stay.
             prop_assert_eq!(owned(&world, index, |file| touched.contains(&file.cached.action.key())), 0);
-            for file in world.cached.values().filter(|file| file.cached.action.cache_root == format!("/cache{index}")) {
+            for file in world.cached.values().filter(|file| file.cached.action.cache_root.as_str() == format!("/cache{index}")) {
                 prop_assert!(before.contains(&file.cached.action.key()));
                 let unit = &file.cached.action.unit;
                 let reason = |file: &CachedFile| {
@@ -245,7 +245,7 @@ proptest! {
         let plan = plan_sync(&world.input());
         apply(&mut world, &plan, &overheads);
         for pool in &world.pools {
-            let cached = plan.actions.iter().any(|a| a.kind == Kind::Cache && pool.cache_roots.contains(&a.cache_root));
+            let cached = plan.actions.iter().any(|a| a.kind == Kind::Cache && pool.cache_roots.contains(a.cache_root.as_path()));
             prop_assert!(!cached || pool.free >= pool.min_free);
         }
     }
@@ -314,7 +314,7 @@ proptest! {
 }
 
 fn over_its_limits(world: &World, action: &Action) -> bool {
-    let index = world.pools.iter().position(|pool| pool.cache_roots.contains(&action.cache_root)).unwrap();
+    let index = world.pools.iter().position(|pool| pool.cache_roots.contains(action.cache_root.as_path())).unwrap();
     let pool = &world.pools[index];
     owned(world, index, |_| true) > i128::from(pool.max_size) || pool.free < pool.min_free
 }

@@ -27,19 +27,29 @@ pub(super) fn cost(size: u64) -> i128 {
     i128::from(size.div_ceil(BLOCK)) * i128::from(BLOCK)
 }
 
-/// Bytes on each pool, by the pool's place in the input.
+/// Bytes on each pool, by the pool's place in the input. Every unit has one, and most are on one pool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Load(BTreeMap<usize, i128>);
+pub(super) struct Load(Vec<(usize, i128)>);
 
 impl Load {
     pub(super) fn add(&mut self, pool: usize, bytes: i128) {
-        *self.0.entry(pool).or_default() += bytes;
+        match self.0.binary_search_by_key(&pool, |(pool, _)| *pool) {
+            Ok(place) => self.0[place].1 += bytes,
+            Err(place) => {
+                self.0.reserve_exact(1);
+                self.0.insert(place, (pool, bytes));
+            }
+        }
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
-        for (&pool, &bytes) in &other.0 {
+        for &(pool, bytes) in &other.0 {
             self.add(pool, bytes);
         }
+    }
+
+    fn on(&self, pool: usize) -> i128 {
+        self.0.iter().find(|(other, _)| *other == pool).map_or(0, |(_, bytes)| *bytes)
     }
 }
 
@@ -90,7 +100,7 @@ impl Rooms {
             let whole = (total / 1024).max(64 * MIB).min(total / 100);
             Room {
                 size: i128::from(pool.max_size),
-                free: owned.0.get(&index).copied().unwrap_or(0) + i128::from(pool.free) - i128::from(pool.min_free),
+                free: owned.on(index) + i128::from(pool.free) - i128::from(pool.min_free),
                 reserve: if reserve == Reserve::Half { whole / 2 } else { whole },
                 renewed: false,
             }
@@ -101,17 +111,17 @@ impl Rooms {
     /// By how many bytes `load` exceeds what is left, over all its pools; 0 when it fits.
     /// `new`: not all of it is on the cache yet.
     pub(super) fn shortage(&self, load: &Load, new: bool) -> i128 {
-        load.0.iter().map(|(&pool, &bytes)| self.0[pool].shortage(bytes, new)).sum()
+        load.0.iter().map(|&(pool, bytes)| self.0[pool].shortage(bytes, new)).sum()
     }
 
     /// The pools on which `load` does not fit.
     pub(super) fn short_pools(&self, load: &Load, new: bool) -> impl Iterator<Item = usize> {
-        load.0.iter().filter(move |&(&pool, &bytes)| self.0[pool].shortage(bytes, new) > 0).map(|(&pool, _)| pool)
+        load.0.iter().filter(move |&&(pool, bytes)| self.0[pool].shortage(bytes, new) > 0).map(|(pool, _)| *pool)
     }
 
     /// Takes `load` in, whether it fits or not.
     pub(super) fn take(&mut self, load: &Load, new: bool) {
-        for (&pool, &bytes) in &load.0 {
+        for &(pool, bytes) in &load.0 {
             let room = &mut self.0[pool];
             room.size -= bytes;
             room.free -= bytes;
@@ -132,7 +142,7 @@ impl Room {
 
 /// The pools that hold some of `load`.
 pub(super) fn pools(load: &Load) -> impl Iterator<Item = usize> {
-    load.0.keys().copied()
+    load.0.iter().map(|(pool, _)| *pool)
 }
 
 /// An amount for people, rounded up so that a shortage never reads as none.

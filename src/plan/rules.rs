@@ -51,7 +51,7 @@ fn a_limit_that_fits_two_of_eight_episodes_holds_the_first_two_in_every_run() {
 fn parts_and_sidecars_go_together_and_only_what_is_missing_is_cached() {
     let mut world = World::with_room_for(5);
     let film = world.want("cd1", 2);
-    film.want.parts.push(key("cd2"));
+    Arc::make_mut(&mut film.want).parts.push(key("cd2"));
     film.files.extend([on_array("cd2", 2 * GIB), on_array("cd1.en.srt", 4000)]);
     assert_eq!(world.plan(), ["cache cd1.en.srt", "cache cd1", "cache cd2"]);
     assert_eq!(plan_sync(&world.input()).actions[0].unit, key("cd1").path);
@@ -79,7 +79,7 @@ fn a_blocked_sidecar_is_left_out_and_a_blocked_part_blocks_its_unit() {
 fn what_was_cached_together_stays_together_when_nobody_wants_it() {
     let mut world = World::with_room_for(9);
     world.cached("a", 1);
-    world.cached("a.srt", 0).cached.action.unit = key("a").path;
+    Arc::make_mut(&mut world.cached("a.srt", 0).cached).action.unit = key("a").path;
     assert_eq!(world.plan(), ["evict a.srt: Watched", "evict a: Watched"]);
     world.cached.get_mut(&key("a.srt")).unwrap().release = Some(Release { at: hours(1), why: EvictWhy::Unwanted });
     assert_eq!(world.plan(), [""; 0], "the last one decides");
@@ -94,7 +94,7 @@ fn a_file_of_two_units_goes_with_the_better_ranked() {
     world.want("b", 1).files.push(on_array("Subs/en.srt", 1));
     assert_eq!(world.plan(), ["cache Subs/en.srt", "cache a", "cache b"]);
     world.candidates.remove(0);
-    world.cached("Subs/en.srt", 0).cached.action.unit = key("a").path;
+    Arc::make_mut(&mut world.cached("Subs/en.srt", 0).cached).action.unit = key("a").path;
     assert_eq!(world.plan(), ["cache b"], "it is b's now");
 }
 
@@ -234,7 +234,7 @@ fn what_is_in_use_held_or_pinned_stays_with_its_unit_though_it_is_due() {
         let mut world = World::with_room_for(9);
         world.cached("a", 1);
         let sidecar = world.cached("a.srt", 1);
-        sidecar.cached.action.unit = key("a").path;
+        Arc::make_mut(&mut sidecar.cached).action.unit = key("a").path;
         protect(sidecar);
         assert_eq!(world.plan(), [format!("no evict a: {expected}")]);
         world
@@ -302,7 +302,7 @@ fn what_is_left_of_a_copy_that_is_gone_is_repaired_whatever_protects_it() {
     assert_eq!(world.plan(), ["evict a: Gone"]);
     world.want("a", 5);
     assert_eq!(world.plan(), ["evict a: Gone", "cache a"], "in placement copy nothing is in the way");
-    world.cached.get_mut(&key("a")).unwrap().cached.action.placement = Placement::Hide;
+    Arc::make_mut(&mut world.cached.get_mut(&key("a")).unwrap().cached).action.placement = Placement::Hide;
     world.want("b", 5);
     assert_eq!(
         world.plan(),
@@ -346,7 +346,7 @@ fn of_a_blocked_unit_nothing_more_is_cached_and_what_is_keeps_its_rank() {
     world.want("new", 1);
     let playing = world.want("cd1", 1);
     playing.files.clear();
-    playing.want.parts.push(key("cd2"));
+    Arc::make_mut(&mut playing.want).parts.push(key("cd2"));
     playing.blocked = Some((Why::Playing, "plays now".into()));
     world.cached("cd1", 2);
     assert_eq!(
@@ -360,7 +360,7 @@ fn of_a_blocked_unit_nothing_more_is_cached_and_what_is_keeps_its_rank() {
     );
     world.candidates[1].blocked = Some((Why::Conflict, "other content".into()));
     assert_eq!(world.plan(), ["evict cd1: MakeRoom", "cache new", "no cache cd1: Conflict, other content"]);
-    world.candidates[1].want.parts.pop();
+    Arc::make_mut(&mut world.candidates[1].want).parts.pop();
     world.pools[0].max_size = 3 * GIB;
     assert_eq!(world.plan(), ["cache new"], "nothing is missing of it");
 }
@@ -392,7 +392,7 @@ fn absurd_sizes_do_not_overflow() {
     let mut world = World::with_room_for(9);
     world.want("a", 1).files[0].size = u64::MAX;
     world.want("b", 1).files[0].size = u64::MAX;
-    world.cached("c", 1).cached.action.size = u64::MAX;
+    Arc::make_mut(&mut world.cached("c", 1).cached).action.size = u64::MAX;
     world.pools[0].min_free = u64::MAX;
     let plan = plan_sync(&world.input());
     assert_eq!(lines(&plan)[0], "evict c: Watched");

@@ -249,7 +249,7 @@ impl Walk {
     fn select(&mut self, items: &[Item]) {
         let mut gaps: BTreeMap<&str, &str> = BTreeMap::new();
         for (index, item) in items.iter().enumerate() {
-            let Some(Want { show, title, .. }) = item.unit.candidate.map(|candidate| &candidate.want) else {
+            let Some(Want { show, title, .. }) = item.unit.candidate.map(|candidate| &*candidate.want) else {
                 break;
             };
             if let Some(hindrance) = &item.hindrance {

@@ -55,7 +55,7 @@ impl World {
     /// Wants the file `name`; `Show S01E02` is an episode of `Show`.
     pub(super) fn want(&mut self, name: &str, gib: u64) -> &mut Candidate {
         let step = u32::try_from(self.candidates.len()).unwrap();
-        let show = name.rsplit_once(" S").filter(|(_, rest)| rest.contains('E')).map(|(show, _)| show.to_owned());
+        let show = name.rsplit_once(" S").filter(|(_, rest)| rest.contains('E')).map(|(show, _)| show.into());
         let want = Want {
             parts: vec![key(name)],
             title: name.into(),
@@ -66,7 +66,7 @@ impl World {
             rank: Rank { class: Class::OnDeck, step, recency: std::cmp::Reverse(0) },
             reasons: Reasons::from([Reason::of(Source::OnDeck)]),
         };
-        self.candidates.push(Candidate { want, files: vec![on_array(name, gib * GIB)], blocked: None });
+        self.candidates.push(Candidate { want: Arc::new(want), files: vec![on_array(name, gib * GIB)], blocked: None });
         self.candidates.last_mut().unwrap()
     }
 
@@ -93,7 +93,7 @@ impl World {
             left_out: false,
         };
         let file = CachedFile {
-            cached: Cached { action, run: 1, at: hours(-48) },
+            cached: Arc::new(Cached { action, run: 1, at: hours(-48) }),
             state: CopyState::Unchanged,
             open: None,
             playing: false,

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::{Action, CachedFile, Candidate, CandidateFile, CopyState, EvictWhy, Kind, Release, Skip, Why};
+use crate::paths::MediaPath;
 use crate::select::FileKey;
+use crate::shared::Text;
 
 /// All files that are cached, kept and evicted together.
 #[derive(Debug)]
@@ -143,7 +145,27 @@ impl Unit<'_> {
 
 /// Evictions in the making, put in order at the end.
 #[derive(Debug, Default)]
-pub(super) struct Evictions<'a>(Vec<(Option<Timestamp>, FileKey, &'a CachedFile, EvictWhy)>);
+pub(super) struct Evictions<'a>(Vec<Eviction<'a>>);
+
+#[derive(Debug)]
+struct Eviction<'a> {
+    /// When the unit might have gone.
+    at: Option<Timestamp>,
+    unit: FileKey,
+    file: &'a CachedFile,
+    why: EvictWhy,
+}
+
+/// What evictions are ordered by.
+type Place<'e> = (bool, bool, Option<Timestamp>, &'e MediaPath, &'e Text, bool, &'e MediaPath);
+
+impl Eviction<'_> {
+    fn place(&self) -> Place<'_> {
+        let Self { at, unit, file, why } = self;
+        let path = &file.cached.action.path;
+        (*why != EvictWhy::Gone, at.is_none(), *at, &unit.path, &unit.map, *path == unit.path, path)
+    }
+}
 
 impl<'a> Evictions<'a> {
     /// Evicts `files` of the unit; those whose copy is gone for that reason.
@@ -151,25 +173,20 @@ impl<'a> Evictions<'a> {
         let at = if unit.candidate.is_none() { unit.release().map(|release| release.at) } else { None };
         for &file in files {
             let why = if file.state == CopyState::Gone { EvictWhy::Gone } else { why };
-            self.0.push((at, unit.key.clone(), file, why));
+            self.0.push(Eviction { at, unit: unit.key.clone(), file, why });
         }
     }
 
     /// How many copies that are there will leave the cache.
     pub(super) fn leaving(&self) -> usize {
-        self.0.iter().filter(|(.., why)| *why != EvictWhy::Gone).count()
+        self.0.iter().filter(|eviction| eviction.why != EvictWhy::Gone).count()
     }
 
     /// First what is gone already, then by the time at which it might have gone, then by path. Within
     /// a unit its first part comes last: should the run be cut short, what plays is still there.
     pub(super) fn actions(mut self) -> Vec<Action> {
-        self.0.sort_by_cached_key(|(at, unit, file, why)| {
-            let path = &file.cached.action.path;
-            let unit_path = unit.path.clone();
-            let first = *path == unit.path;
-            (*why != EvictWhy::Gone, at.is_none(), *at, unit_path, unit.map.clone(), first, path.clone())
-        });
-        let action = |(.., file, why): (_, _, &CachedFile, EvictWhy)| Action {
+        self.0.sort_by(|one, other| one.place().cmp(&other.place()));
+        let action = |Eviction { file, why, .. }: Eviction| Action {
             kind: Kind::Evict,
             evict_why: Some(why),
             ..file.cached.action.clone()

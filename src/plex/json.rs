@@ -6,6 +6,8 @@
 //! of Plex at all, and never turns what it cannot read into an empty list. A character that could not
 //! be decoded stays visible as U+FFFD; it is never dropped or replaced by one that a name could have.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 /// The keys under which rows come: by class of element in some versions, and all alike in the oldest.
@@ -26,7 +28,7 @@ pub(super) enum Undecodable {
 /// Decodes what should be JSON of any form.
 pub(super) fn value(body: &[u8]) -> Result<Value, Undecodable> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let text = String::from_utf8_lossy(body);
+    let text = std::str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
     match text.trim_start().as_bytes().first() {
         None => return Err(Undecodable::NotPlex("an empty answer".to_owned())),
         Some(b'<') => return Err(Undecodable::NotPlex(describe_markup(&text))),

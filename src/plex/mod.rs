@@ -39,6 +39,7 @@ pub use self::rss::{Feed, FeedEntry};
 pub use self::server::{PlexServer, ServerOptions};
 use crate::paths::PlexPath;
 use crate::secret::Secret;
+use crate::shared::Text;
 
 /// How a read ended. The planner has to say what it does with each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,11 +141,15 @@ pub trait MediaServer: Sync {
 /// Plex's key of an item: opaque, and not the same again after an item was removed and re-added.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct RatingKey(String);
+pub struct RatingKey(Text);
 
 impl RatingKey {
-    pub fn new(text: impl Into<String>) -> Self {
+    pub fn new(text: impl Into<Text>) -> Self {
         Self(text.into())
+    }
+
+    pub fn text(&self) -> &Text {
+        &self.0
     }
 
     pub fn as_str(&self) -> &str {

@@ -68,7 +68,9 @@ pub(super) fn item(row: &Value, library: Option<&str>) -> Result<Option<Item>, S
         ItemKind::Season => (show("parentRatingKey", "parentTitle"), row.int("index"), None),
         ItemKind::Movie | ItemKind::Clip | ItemKind::Show => (None, None, None),
     };
-    let versions = row.list("Media")?.into_iter().map(version).collect::<Result<Vec<_>, _>>()?;
+    let mut versions = row.list("Media")?.into_iter().map(version).collect::<Result<Vec<_>, _>>()?;
+    // There is mostly one, of very many items.
+    versions.shrink_to_fit();
     Ok(Some(Item {
         rating_key,
         kind,
@@ -103,7 +105,8 @@ fn title(row: Row<'_>, key: &str) -> Option<String> {
 }
 
 fn version(media: Row<'_>) -> Result<Version, String> {
-    let parts: Vec<Part> = media.list("Part")?.into_iter().map(part).collect::<Result<_, _>>()?;
+    let mut parts: Vec<Part> = media.list("Part")?.into_iter().map(part).collect::<Result<_, _>>()?;
+    parts.shrink_to_fit();
     let made_by_plex = |file: &PlexPath| file.as_str().split(['/', '\\']).any(|name| name == "Plex Versions");
     Ok(Version {
         media_id: media.id("id").unwrap_or_default(),

@@ -15,6 +15,7 @@ mod sink;
 mod words;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -179,7 +180,7 @@ pub struct TierStatus {
 /// One file on the cache.
 #[derive(Debug, Clone)]
 pub struct FileStatus {
-    pub cached: Cached,
+    pub cached: Arc<Cached>,
     /// `None` where the cache root cannot be looked at.
     pub state: Option<CopyState>,
     /// When it may go and why; `None` while it is wanted, or while that is not known.

@@ -1,5 +1,6 @@
 //! Messages for the tests of the reporters.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,11 +28,11 @@ pub(super) fn why(source: Source, users: &[&str]) -> Reasons {
 pub(super) fn action(kind: Kind, title: &str, path: &str, disk: &str, size: u64) -> Action {
     Action {
         kind,
-        map: "/data/media".to_owned(),
+        map: "/data/media".into(),
         path: MediaPath::parse(path).unwrap(),
         unit: MediaPath::parse(path).unwrap(),
-        title: title.to_owned(),
-        rating_key: Some("4711".to_owned()),
+        title: title.into(),
+        rating_key: Some("4711".into()),
         media_id: None,
         updated_at: None,
         reasons: why(Source::OnDeck, &["anna", "ben"]),
@@ -55,10 +56,10 @@ pub(super) fn beside(of: &Action, path: &str, size: u64) -> Action {
 pub(super) fn skip(title: &str, path: &str, size: u64, why: Why, detail: &str) -> Skip {
     Skip {
         kind: Kind::Cache,
-        map: "/data/media".to_owned(),
+        map: "/data/media".into(),
         path: path.to_owned(),
         unit: path.to_owned(),
-        title: title.to_owned(),
+        title: title.into(),
         array_path: Some(format!("/mnt/disk1/media/{path}").into()),
         cache_path: None,
         size,
@@ -205,7 +206,7 @@ pub(super) fn runs() -> Vec<Run> {
 
 pub(super) fn status() -> Status {
     let cached = |title: &str, path: &str, size: u64, when: &str| FileStatus {
-        cached: Cached { action: action(Kind::Cache, title, path, "disk3", size), run: 210, at: at(when) },
+        cached: Arc::new(Cached { action: action(Kind::Cache, title, path, "disk3", size), run: 210, at: at(when) }),
         state: Some(CopyState::Unchanged),
         release: None,
         wanted: true,
@@ -219,7 +220,7 @@ pub(super) fn status() -> Status {
         now: at("2026-11-23T19:00:00Z"),
         tiers: vec![
             TierStatus {
-                map: "/data/media".to_owned(),
+                map: "/data/media".into(),
                 cache_root: "/mnt/cache/media".into(),
                 total: Some(931 * GIB),
                 free: Some(380 * GIB),

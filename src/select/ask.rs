@@ -12,6 +12,7 @@ use super::next::{Lookahead, show_of};
 use super::{Request, Seen, SelectError, Viewer};
 use crate::plex::{Item, Library, LibraryKind, PlexError, RatingKey, Read, Session};
 use crate::secret::Secret;
+use crate::shared::Text;
 
 /// Reads under way at the same time.
 const AT_ONCE: usize = 8;
@@ -265,15 +266,14 @@ impl<'a> Asked<'a> {
     pub(super) fn watched(
         &mut self,
         request: &Request<'_>,
-        items: &BTreeMap<String, BTreeSet<String>>,
-        seen: &mut BTreeMap<(String, String), Seen>,
+        items: &BTreeMap<Text, BTreeSet<Text>>,
+        seen: &mut BTreeMap<(Text, Text), Seen>,
     ) {
         let mut wanted: Vec<(&Viewer, Vec<RatingKey>)> = Vec::new();
         for person in self.people.iter().filter(|person| !person.dropped) {
-            let name = &person.viewer.name;
-            let keys = items.get(name).into_iter().flatten();
-            let keys: Vec<RatingKey> =
-                keys.filter(|&key| !seen.contains_key(&(name.clone(), key.clone()))).map(RatingKey::new).collect();
+            let Some((name, keys)) = items.get_key_value(person.viewer.name.as_str()) else { continue };
+            let is_new = |key: &&Text| !seen.contains_key(&(name.clone(), (*key).clone()));
+            let keys: Vec<RatingKey> = keys.iter().filter(is_new).map(|key| RatingKey::new(key.clone())).collect();
             if !keys.is_empty() {
                 wanted.push((person.viewer, keys));
             }
@@ -281,14 +281,15 @@ impl<'a> Asked<'a> {
         let reads = each(&wanted, |(viewer, keys)| request.server.items(&viewer.token, keys));
         for ((viewer, keys), read) in wanted.into_iter().zip(reads) {
             let (items, trouble) = came(read);
+            let name = Text::from(&viewer.name);
             for item in &items {
-                seen.insert((viewer.name.clone(), item.rating_key.to_string()), Seen::of(item));
+                seen.insert((name.clone(), item.rating_key.text().clone()), Seen::of(item));
             }
             match trouble {
                 Some(trouble) => self.problems.push(format!("what {} has watched: {trouble}", viewer.name)),
                 None => {
                     for key in keys {
-                        seen.entry((viewer.name.clone(), key.to_string())).or_insert(Seen::Gone);
+                        seen.entry((name.clone(), key.text().clone())).or_insert(Seen::Gone);
                     }
                 }
             }

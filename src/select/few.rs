@@ -9,8 +9,10 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 
+use crate::shared::Text;
+
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Few<V>(Vec<(String, V)>);
+pub(super) struct Few<V>(Vec<(Text, V)>);
 
 impl<V> Few<V> {
     fn place(&self, name: &str) -> Result<usize, usize> {
@@ -22,13 +24,13 @@ impl<V> Few<V> {
     }
 
     /// The entry of `name`, which is made where there is none.
-    pub(super) fn entry(&mut self, name: &str) -> &mut V
+    pub(super) fn entry(&mut self, name: &Text) -> &mut V
     where
         V: Default,
     {
         let place = self.place(name).unwrap_or_else(|place| {
             self.0.reserve_exact(1);
-            self.0.insert(place, (name.to_owned(), V::default()));
+            self.0.insert(place, (name.clone(), V::default()));
             place
         });
         &mut self.0[place].1
@@ -42,11 +44,11 @@ impl<V> Few<V> {
         self.0.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &V)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Text, &V)> {
         self.0.iter().map(|(name, value)| (name, value))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&String, &mut V)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&Text, &mut V)> {
         self.0.iter_mut().map(|(name, value)| (&*name, value))
     }
 }
@@ -58,8 +60,8 @@ impl<V> Default for Few<V> {
 }
 
 /// Of two entries of one name the last one counts.
-impl<V> FromIterator<(String, V)> for Few<V> {
-    fn from_iter<I: IntoIterator<Item = (String, V)>>(entries: I) -> Self {
+impl<V> FromIterator<(Text, V)> for Few<V> {
+    fn from_iter<I: IntoIterator<Item = (Text, V)>>(entries: I) -> Self {
         let mut few = Self::default();
         for (name, value) in entries {
             match few.place(&name) {
@@ -112,15 +114,16 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_map_in_order_and_is_saved_as_one(entries: Vec<(String, u8)>, gone: Vec<String>, asked: String) {
-            let mut few: Few<u8> = entries.iter().cloned().collect();
+            let mut few: Few<u8> = entries.iter().map(|(name, value)| (name.into(), *value)).collect();
             let mut map: BTreeMap<String, u8> = entries.into_iter().collect();
             for name in &gone {
                 prop_assert_eq!(few.remove(name), map.remove(name));
             }
-            *few.entry(&asked) = 7;
+            *few.entry(&asked.as_str().into()) = 7;
             map.insert(asked.clone(), 7);
             prop_assert_eq!(few.get(&asked), Some(&7));
-            prop_assert!(few.iter().eq(map.iter()));
+            let entries: Vec<(&str, &u8)> = few.iter().map(|(name, value)| (name.as_str(), value)).collect();
+            prop_assert!(entries.into_iter().eq(map.iter().map(|(name, value)| (name.as_str(), value))));
             let text = serde_json::to_string(&few).unwrap();
             prop_assert_eq!(&text, &serde_json::to_string(&map).unwrap());
             prop_assert_eq!(serde_json::from_str::<Few<u8>>(&text).unwrap(), few);

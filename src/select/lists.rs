@@ -198,8 +198,9 @@ fn members(
     let mut seen = BTreeSet::new();
     let mut items = Vec::new();
     for (list, read) in lists.iter().zip(reads) {
-        let came = round.take(asked, read, || format!("what is in \"{}\"", list.title));
-        items.extend(came.into_iter().filter(counts).filter(|item| seen.insert(item.rating_key.clone())));
+        let mut came = round.take(asked, read, || format!("what is in \"{}\"", list.title));
+        came.retain(|item| counts(item) && seen.insert(item.rating_key.clone()));
+        items.append(&mut came);
     }
     items
 }
@@ -239,7 +240,7 @@ fn expand(
             (season, item.episode.unwrap_or(i64::MAX), item.rating_key.clone())
         });
     }
-    let mut rows = Vec::new();
+    let mut rows = Vec::with_capacity(items.len());
     for (place, item) in (0..).zip(items) {
         if !holds_episodes(&item) {
             rows.push((rank(class, place, 0), item));

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,6 +18,7 @@ use super::few::Few;
 use super::want::{EvictWhy, FileKey, Reason, Reasons, Release, Want};
 use super::{CachedUnit, Gathered, Seen, join};
 use crate::config::Evict;
+use crate::shared::Text;
 use crate::state::StateDir;
 
 const FILE: &str = "wants.json";
@@ -42,7 +44,7 @@ pub(super) struct Answer {
     pub(super) complete: bool,
     /// There was a complete answer once: absence from `wants` means something.
     pub(super) grounded: bool,
-    pub(super) wants: Vec<Want>,
+    pub(super) wants: Vec<Arc<Want>>,
 }
 
 /// What is known of one unit.
@@ -165,63 +167,49 @@ impl Memory {
         self.units.get(unit).filter(|known| known.wanted)?.since
     }
 
-    /// The items whose watch state decides about `cached`, by user.
-    pub(super) fn items_of(&self, cached: &CachedUnit) -> BTreeMap<String, BTreeSet<String>> {
-        let known = self.known(cached);
-        let keys = |viewing: &Viewing| viewing.items.iter().map(|(key, _)| key.clone()).collect();
-        known.viewings.iter().map(|(user, viewing)| (user.clone(), keys(viewing))).collect()
-    }
-
-    /// What is remembered of `cached`, with what the history tells of it.
-    fn known(&self, cached: &CachedUnit) -> Known {
+    /// The items whose watch state decides about `cached`, each with its user.
+    pub(super) fn items_of(&self, cached: &CachedUnit) -> Vec<(Text, Text)> {
         let mut known = self.units.get(&cached.unit).cloned().unwrap_or_default();
-        known.reasons.extend(cached.reasons.iter().cloned());
-        for user in cached.reasons.iter().filter_map(|reason| reason.user.as_ref()) {
-            let viewing = known.viewings.entry(user);
-            if viewing.items.is_empty() {
-                viewing.items = cached.rating_key.iter().map(|key| (key.clone(), None)).collect();
-            }
-        }
-        known
+        known.is_cached(cached);
+        let viewings = known.viewings.iter();
+        viewings.flat_map(|(user, viewing)| viewing.items.iter().map(|(key, _)| (user.clone(), key.clone()))).collect()
     }
 
     /// What was wanted when Plex was last asked, one for each unit, best first.
-    pub fn wants(&self) -> Vec<Want> {
+    pub fn wants(&self) -> Vec<Arc<Want>> {
         let mut merged = BTreeMap::new();
         for want in self.answers.values().flat_map(|answer| &answer.wants) {
-            join(&mut merged, want.unit().clone(), want.clone());
+            join(&mut merged, want.unit().clone(), Arc::clone(want));
         }
-        let mut wants: Vec<Want> = merged.into_values().collect();
-        wants.sort_by(Want::cmp_rank);
+        let mut wants: Vec<Arc<Want>> = merged.into_values().collect();
+        wants.sort_by(|a, b| a.cmp_rank(b));
         wants
     }
 
     /// What is known after a run that gathered this while `cached` was on the cache.
     #[must_use]
-    pub fn after(&self, gathered: &Gathered, cached: &[CachedUnit], now: Timestamp) -> Self {
-        let mut next = Self {
-            server: self.server.clone(),
-            answers: gathered.answers.clone(),
-            viewers: gathered.viewers.clone(),
-            // What is neither wanted nor cached is forgotten here.
-            units: cached.iter().map(|cached| (cached.unit.clone(), self.known(cached))).collect(),
-        };
-        let mut wanted: BTreeMap<&FileKey, Vec<(&Reason, &Want)>> = BTreeMap::new();
-        for (reason, answer) in &gathered.answers {
-            for want in &answer.wants {
-                wanted.entry(want.unit()).or_default().push((reason, want));
-            }
+    pub fn after(mut self, gathered: &Gathered, cached: &[CachedUnit], now: Timestamp) -> Self {
+        self.answers.clone_from(&gathered.answers);
+        self.viewers.clone_from(&gathered.viewers);
+        let answered = gathered.answers.iter();
+        let mut wishes: Vec<(&Reason, &Want)> =
+            answered.flat_map(|(reason, answer)| answer.wants.iter().map(move |want| (reason, &**want))).collect();
+        wishes.sort_by_key(|(_, want)| want.unit());
+        let is_wanted = |unit: &FileKey| wishes.binary_search_by_key(&unit, |(_, want)| want.unit()).is_ok();
+        let is_cached: BTreeSet<&FileKey> = cached.iter().map(|cached| &cached.unit).collect();
+        // What is neither wanted nor cached is forgotten here.
+        self.units.retain(|unit, _| is_cached.contains(unit) || is_wanted(unit));
+        for cached in cached {
+            self.units.entry(cached.unit.clone()).or_default().is_cached(cached);
         }
-        for (unit, wishes) in &wanted {
-            let known =
-                next.units.entry((*unit).clone()).or_insert_with(|| self.units.get(*unit).cloned().unwrap_or_default());
-            known.wish(wishes);
+        for wishes in wishes.chunk_by(|(_, a), (_, b)| a.unit() == b.unit()) {
+            self.units.entry(wishes[0].1.unit().clone()).or_default().wish(wishes);
         }
         let undecided: BTreeSet<FileKey> =
-            next.units.iter().filter(|(_, known)| next.is_undecided(known)).map(|(unit, _)| unit.clone()).collect();
-        for (unit, known) in &mut next.units {
+            self.units.iter().filter(|(_, known)| self.is_undecided(known)).map(|(unit, _)| unit.clone()).collect();
+        for (unit, known) in &mut self.units {
             known.learn(&gathered.watched, now);
-            let is_wanted = wanted.contains_key(unit);
+            let is_wanted = is_wanted(unit);
             if is_wanted || !undecided.contains(unit) {
                 let held = known.since.filter(|_| known.wanted == is_wanted);
                 // A clock that went back must not make what began "later" last for ever.
@@ -229,7 +217,7 @@ impl Memory {
                 known.wanted = is_wanted;
             }
         }
-        next
+        self
     }
 
     /// Whether somebody who wanted the unit may still do so without our knowing.
@@ -277,7 +265,7 @@ impl Memory {
         let mut all_watched = true;
         for reason in &known.reasons {
             let viewing = match &reason.user {
-                Some(user) if self.viewers.contains(user) => Some(known.viewings.get(user)?),
+                Some(user) if self.viewers.contains(user.as_str()) => Some(known.viewings.get(user)?),
                 // A pin or a feed watches nothing, and who does not count any more is not asked.
                 _ => None,
             };
@@ -296,9 +284,20 @@ impl Memory {
 }
 
 impl Known {
+    /// Takes in what the history tells of the unit.
+    fn is_cached(&mut self, cached: &CachedUnit) {
+        self.reasons.extend(cached.reasons.iter().cloned());
+        for user in cached.reasons.iter().filter_map(|reason| reason.user.as_ref()) {
+            let viewing = self.viewings.entry(user);
+            if viewing.items.is_empty() {
+                viewing.items = cached.rating_key.iter().map(|key| (key.clone(), None)).collect();
+            }
+        }
+    }
+
     /// Takes in who wants it now, and for which items.
     fn wish(&mut self, wishes: &[(&Reason, &Want)]) {
-        let mut items: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();
+        let mut items: BTreeMap<&Text, BTreeSet<&Text>> = BTreeMap::new();
         for (reason, want) in wishes {
             self.reasons.insert((*reason).clone());
             if let Some(user) = &reason.user {
@@ -313,7 +312,7 @@ impl Known {
     }
 
     /// Takes in what this run has learnt of who watched what.
-    fn learn(&mut self, watched: &BTreeMap<(String, String), Seen>, now: Timestamp) {
+    fn learn(&mut self, watched: &BTreeMap<(Text, Text), Seen>, now: Timestamp) {
         for (user, viewing) in self.viewings.iter_mut() {
             viewing.known = true;
             for (key, item) in viewing.items.iter_mut() {

@@ -21,6 +21,7 @@ mod watchlist;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -38,6 +39,7 @@ use crate::config::{Evict, Override, Select};
 use crate::paths::{PathMap, Unmapped};
 use crate::plex::{Item, MediaServer, PlexError};
 use crate::secret::Secret;
+use crate::shared::Text;
 
 /// Somebody whose wishes count.
 #[derive(Debug, Clone)]
@@ -78,7 +80,7 @@ impl Tastes {
 pub struct CachedUnit {
     /// Its first part.
     pub unit: FileKey,
-    pub rating_key: Option<String>,
+    pub rating_key: Option<Text>,
     /// Why it was cached.
     pub reasons: Reasons,
 }
@@ -108,7 +110,7 @@ pub struct Request<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gathered {
     /// One for each unit, over all sources and users; best first.
-    pub wants: Vec<Want>,
+    pub wants: Vec<Arc<Want>>,
     /// Wanted without a break for longer than `evict.max_age`, and therefore not in `wants`.
     pub expired: BTreeSet<FileKey>,
     /// What Plex wants but no map has; each path once.
@@ -125,7 +127,7 @@ pub struct Gathered {
     /// How many libraries of the owner are looked at.
     pub libraries: usize,
     /// What viewers have seen of the items of cached units: by name and rating key. Absent is unknown.
-    watched: BTreeMap<(String, String), Seen>,
+    watched: BTreeMap<(Text, Text), Seen>,
     viewers: BTreeSet<String>,
     answers: BTreeMap<Reason, Answer>,
     /// What the libraries hold, when more is known of it now.
@@ -222,7 +224,7 @@ const PIN: Reason = Reason::of(Source::Pin);
 /// The reason of what is pinned by this glob. Each is a source of its own, so that what one wanted that
 /// is no longer in the configuration is forgotten, whatever could be read.
 fn pin_by(glob: &str) -> Reason {
-    Reason { detail: Some(glob.to_owned()), ..PIN }
+    Reason { detail: Some(glob.into()), ..PIN }
 }
 
 /// Asks Plex and ranks what is wanted.
@@ -243,7 +245,8 @@ pub fn gather(request: &Request<'_>, memory: &Memory) -> Result<Gathered, Select
         scope.answer(person, &asked, &mut finder, &mut answers);
     }
     for Listed { reason, rows, complete } in listed {
-        let came = rows.iter().flat_map(|(rank, item)| wants_of(&mut finder, item, *rank, &reason)).collect();
+        // Each is let go of as soon as it is a want: there may be very many.
+        let came = rows.into_iter().flat_map(|(rank, item)| wants_of(&mut finder, &item, rank, &reason)).collect();
         let answer = scope.over_last(&reason, came, complete, &finder);
         answers.insert(reason, answer);
     }
@@ -357,21 +360,23 @@ impl Scope<'_> {
 
     /// The answer that counts: the new one when it is complete, else what came over the last good one.
     fn over_last(&self, reason: &Reason, came: Vec<Want>, complete: bool, finder: &Finder<'_>) -> Answer {
-        let mut wants: BTreeMap<(FileKey, Option<String>), Want> = BTreeMap::new();
+        let mut wants: BTreeMap<(FileKey, Option<Text>), Arc<Want>> = BTreeMap::new();
         for want in came {
-            join(&mut wants, (want.unit().clone(), want.rating_key.clone()), want);
+            join(&mut wants, (want.unit().clone(), want.rating_key.clone()), Arc::new(want));
         }
         let last = self.memory.answer(reason);
         if !complete {
             let units: BTreeSet<FileKey> = wants.keys().map(|(unit, _)| unit.clone()).collect();
             for want in last.into_iter().flat_map(|last| &last.wants) {
                 // The configuration may have changed since, and nothing stays recent for ever.
-                let has_place = |part: &FileKey| self.request.map_names.contains(&part.map) && !finder.excludes(part);
+                let has_place = |part: &FileKey| {
+                    self.request.map_names.iter().any(|name| part.map == *name) && !finder.excludes(part)
+                };
                 let counts = want.parts.iter().all(has_place) && self.still_counts(reason.source, want);
                 if counts && !units.contains(want.unit()) {
-                    let mut want = want.clone();
+                    let mut want = Arc::clone(want);
                     if want.rank.class == Class::Playing {
-                        want.rank.class = Class::Next;
+                        Arc::make_mut(&mut want).rank.class = Class::Next;
                     }
                     join(&mut wants, (want.unit().clone(), want.rating_key.clone()), want);
                 }
@@ -382,20 +387,23 @@ impl Scope<'_> {
     }
 
     /// All answers as one list by rank, without what has been wanted for too long.
-    fn merge(&self, answers: &BTreeMap<Reason, Answer>) -> (Vec<Want>, BTreeSet<FileKey>) {
+    fn merge(&self, answers: &BTreeMap<Reason, Answer>) -> (Vec<Arc<Want>>, BTreeSet<FileKey>) {
         let mut merged = BTreeMap::new();
         for want in answers.values().flat_map(|answer| &answer.wants) {
-            join(&mut merged, want.unit().clone(), want.clone());
+            join(&mut merged, want.unit().clone(), Arc::clone(want));
         }
         let mut expired = BTreeSet::new();
         let mut wants = Vec::new();
         for (unit, mut want) in merged {
             // What another source wants is pinned too, though the listing may not have come.
             let globs = want.parts.iter().flat_map(|part| self.request.select.pin.paths.matching(part.path.as_str()));
-            let by_glob: Vec<Reason> = globs.map(pin_by).collect();
-            want.reasons.extend(by_glob);
+            let by_glob: Vec<Reason> = globs.map(pin_by).filter(|reason| !want.reasons.contains(reason)).collect();
+            if !by_glob.is_empty() {
+                Arc::make_mut(&mut want).reasons.extend(by_glob);
+            }
             if want.reasons.iter().any(|reason| reason.source == Source::Pin) {
                 if want.rank.class != Class::Pin {
+                    let want = Arc::make_mut(&mut want);
                     want.rank = Rank { class: Class::Pin, step: 0, ..want.rank };
                 }
             } else if let (Some(age), Some(since)) = (self.request.evict.max_age, self.memory.wanted_since(&unit))
@@ -406,32 +414,33 @@ impl Scope<'_> {
             }
             wants.push(want);
         }
-        wants.sort_by(Want::cmp_rank);
+        wants.sort_by(|a: &Arc<Want>, b| a.cmp_rank(b));
         (wants, expired)
     }
 
     /// What the viewers have seen of the cached units: from the answers that came anyway, and of those
     /// units that nobody wants any more from a question of its own.
-    fn watched(&self, asked: &mut Asked<'_>, answers: &BTreeMap<Reason, Answer>) -> BTreeMap<(String, String), Seen> {
-        let wanted: BTreeSet<&FileKey> = answers.values().flat_map(|answer| &answer.wants).map(Want::unit).collect();
-        let mut of_interest: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        let mut unwanted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    fn watched(&self, asked: &mut Asked<'_>, answers: &BTreeMap<Reason, Answer>) -> BTreeMap<(Text, Text), Seen> {
+        let wanted: BTreeSet<&FileKey> =
+            answers.values().flat_map(|answer| &answer.wants).map(|want| want.unit()).collect();
+        let mut of_interest: BTreeMap<Text, BTreeSet<Text>> = BTreeMap::new();
+        let mut unwanted: BTreeMap<Text, BTreeSet<Text>> = BTreeMap::new();
         for cached in self.request.cached {
-            for (user, keys) in self.memory.items_of(cached) {
+            for (user, key) in self.memory.items_of(cached) {
                 if !wanted.contains(&cached.unit) {
-                    unwanted.entry(user.clone()).or_default().extend(keys.iter().cloned());
+                    unwanted.entry(user.clone()).or_default().insert(key.clone());
                 }
-                of_interest.entry(user).or_default().extend(keys);
+                of_interest.entry(user).or_default().insert(key);
             }
         }
         let mut seen = BTreeMap::new();
         for person in asked.people.iter().filter(|person| !person.dropped) {
             let name = &person.viewer.name;
-            let Some(keys) = of_interest.get(name) else { continue };
+            let Some((name, keys)) = of_interest.get_key_value(name.as_str()) else { continue };
             let shelved = person.shelves.iter().flat_map(|shelf| shelf.on_deck.iter().chain(&shelf.episodes));
             for item in shelved.chain(&person.listed) {
                 if keys.contains(item.rating_key.as_str()) {
-                    seen.insert((name.clone(), item.rating_key.to_string()), Seen::of(item));
+                    seen.insert((name.clone(), item.rating_key.text().clone()), Seen::of(item));
                 }
             }
         }
@@ -444,11 +453,11 @@ impl Scope<'_> {
 fn wants_of(finder: &mut Finder<'_>, item: &Item, rank: Rank, reason: &Reason) -> Vec<Want> {
     let want = |unit: units::Unit| Want {
         parts: unit.parts,
-        title: item.label(),
-        rating_key: Some(item.rating_key.to_string()),
-        media_id: unit.media_id,
+        title: item.label().into(),
+        rating_key: Some(item.rating_key.text().clone()),
+        media_id: unit.media_id.map(Text::from),
         updated_at: item.updated_at,
-        show: show_key(item).map(ToString::to_string),
+        show: show_key(item).map(|show| show.text().clone()),
         rank,
         reasons: Reasons::from([reason.clone()]),
     };
@@ -456,7 +465,7 @@ fn wants_of(finder: &mut Finder<'_>, item: &Item, rank: Rank, reason: &Reason) -
 }
 
 /// Adds a want to those under the same key: reasons and parts of all, all else from the best one.
-fn join<K: Ord>(wants: &mut BTreeMap<K, Want>, key: K, want: Want) {
+fn join<K: Ord>(wants: &mut BTreeMap<K, Arc<Want>>, key: K, want: Arc<Want>) {
     let Some(best) = wants.get_mut(&key) else {
         wants.insert(key, want);
         return;
@@ -468,9 +477,10 @@ fn join<K: Ord>(wants: &mut BTreeMap<K, Want>, key: K, want: Want) {
     if order(&other, best).is_lt() {
         std::mem::swap(best, &mut other);
     }
-    best.reasons.extend(other.reasons);
     let known: BTreeSet<FileKey> = best.parts.iter().cloned().collect();
-    best.parts.extend(other.parts.into_iter().filter(|part| !known.contains(part)));
+    let best = Arc::make_mut(best);
+    best.reasons.extend(other.reasons.iter().cloned());
+    best.parts.extend(other.parts.iter().filter(|part| !known.contains(part)).cloned());
 }
 
 /// What plays, with every file that could be meant: a session that is transcoded does not say which.
@@ -482,7 +492,7 @@ fn playing(request: &Request<'_>, asked: &Asked<'_>) -> Playing {
     let mut files = BTreeSet::new();
     let place = |path| {
         let (index, path) = request.maps.resolve(path).ok()?;
-        Some(FileKey { map: request.map_names.get(index)?.clone(), path })
+        Some(FileKey { map: request.map_names.get(index)?.into(), path })
     };
     for session in asked.sessions.iter().filter(|session| !session.live) {
         let named: Vec<FileKey> = session.files.iter().filter_map(place).collect();

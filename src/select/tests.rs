@@ -77,7 +77,7 @@ impl World {
 
     fn cache(&mut self, path: &str, rating_key: &str, users: &[&str]) {
         let reasons = users.iter().map(|user| reason(Source::OnDeck, user)).collect();
-        self.cached.push(CachedUnit { unit: key(path), rating_key: Some(rating_key.to_owned()), reasons });
+        self.cached.push(CachedUnit { unit: key(path), rating_key: Some(rating_key.into()), reasons });
     }
 
     fn try_run(&self, memory: &Memory) -> Result<Gathered, SelectError> {
@@ -105,7 +105,7 @@ impl World {
 
     fn run(&self, memory: &Memory) -> (Gathered, Memory) {
         let gathered = self.try_run(memory).unwrap();
-        let after = memory.after(&gathered, &self.cached, time(self.now));
+        let after = memory.clone().after(&gathered, &self.cached, time(self.now));
         (gathered, after)
     }
 
@@ -125,7 +125,7 @@ fn time(second: i64) -> Timestamp {
 }
 
 fn key(path: &str) -> FileKey {
-    FileKey { map: "/data".to_owned(), path: MediaPath::parse(path).unwrap() }
+    FileKey { map: "/data".into(), path: MediaPath::parse(path).unwrap() }
 }
 
 fn reason(source: Source, user: &str) -> Reason {
@@ -146,7 +146,7 @@ fn partly(items: &[Item]) -> Read<Vec<Item>> {
 
 /// `TITLE (reasons)` in the order of wants.
 fn shown(gathered: &Gathered) -> Vec<String> {
-    let show = |want: &Want| {
+    let show = |want: &Arc<Want>| {
         let reasons: Vec<String> = want.reasons.iter().map(ToString::to_string).collect();
         format!("{} ({})", want.title, reasons.join(", "))
     };

@@ -69,7 +69,7 @@ impl<'a> Finder<'a> {
         for path in version.parts.iter().filter_map(|part| part.file.as_ref()) {
             match self.maps.resolve(path) {
                 Ok((index, media)) => {
-                    let map = self.names.get(index).expect("every map has a name").clone();
+                    let map = self.names.get(index).expect("every map has a name").into();
                     let key = FileKey { map, path: media };
                     if seen.insert(key.clone()) {
                         parts.push(key);
@@ -86,6 +86,7 @@ impl<'a> Finder<'a> {
                 }
             }
         }
+        parts.shrink_to_fit();
         let excluded = parts.iter().any(|part| self.excludes(part));
         (!parts.is_empty() && !excluded).then_some(parts)
     }

@@ -6,16 +6,18 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::paths::MediaPath;
+use crate::shared::{Pool, Text};
 
 /// A file on any tier: the map (by its `plex` folder) and the path below the map's roots.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FileKey {
-    pub map: String,
+    pub map: Text,
     pub path: MediaPath,
 }
 
@@ -65,10 +67,10 @@ impl Source {
 pub struct Reason {
     pub source: Source,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
+    pub user: Option<Text>,
     /// What in the configuration it goes back to, where that says more: the glob of a pin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
+    pub detail: Option<Text>,
 }
 
 impl Reason {
@@ -77,7 +79,7 @@ impl Reason {
         Self { source, user: None, detail: None }
     }
 
-    pub fn of_user(source: Source, user: impl Into<String>) -> Self {
+    pub fn of_user(source: Source, user: impl Into<Text>) -> Self {
         Self { user: Some(user.into()), ..Self::of(source) }
     }
 
@@ -96,11 +98,12 @@ impl fmt::Display for Reason {
     }
 }
 
-/// All reasons for one unit, in order and each once. There are one or two of them and a great many units, so they
-/// take no more room than they need.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// All reasons for one unit, in order and each once. There are a great many units, and most are wanted for the same.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "Vec<Reason>")]
-pub struct Reasons(Vec<Reason>);
+pub struct Reasons(Arc<[Reason]>);
+
+static REASONS: Pool<[Reason]> = Pool::new();
 
 impl Reasons {
     pub fn contains(&self, reason: &Reason) -> bool {
@@ -108,10 +111,7 @@ impl Reasons {
     }
 
     pub fn insert(&mut self, reason: Reason) {
-        if let Err(place) = self.0.binary_search(&reason) {
-            self.0.reserve_exact(1);
-            self.0.insert(place, reason);
-        }
+        self.extend([reason]);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -127,8 +127,19 @@ impl From<Vec<Reason>> for Reasons {
     fn from(mut reasons: Vec<Reason>) -> Self {
         reasons.sort_unstable();
         reasons.dedup();
-        reasons.shrink_to_fit();
-        Self(reasons)
+        Self(REASONS.share(&reasons))
+    }
+}
+
+impl Default for Reasons {
+    fn default() -> Self {
+        Vec::new().into()
+    }
+}
+
+impl Serialize for Reasons {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
     }
 }
 
@@ -146,16 +157,10 @@ impl FromIterator<Reason> for Reasons {
 
 impl Extend<Reason> for Reasons {
     fn extend<I: IntoIterator<Item = Reason>>(&mut self, reasons: I) {
-        reasons.into_iter().for_each(|reason| self.insert(reason));
-    }
-}
-
-impl IntoIterator for Reasons {
-    type Item = Reason;
-    type IntoIter = std::vec::IntoIter<Reason>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        let more: Vec<Reason> = reasons.into_iter().filter(|reason| !self.contains(reason)).collect();
+        if !more.is_empty() {
+            *self = self.iter().cloned().chain(more).collect();
+        }
     }
 }
 
@@ -200,18 +205,18 @@ pub struct Want {
     /// All parts in the order of play, at least one. The first one names the unit.
     pub parts: Vec<FileKey>,
     /// As people know it: `Severance S02E04`, `Dune: Part Two (2024)`.
-    pub title: String,
+    pub title: Text,
     /// Plex's name of the item; `None` for a pinned path that Plex was not asked about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rating_key: Option<String>,
+    pub rating_key: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub media_id: Option<String>,
+    pub media_id: Option<Text>,
     /// When Plex last changed what it knows of the item, seconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<i64>,
     /// The show an episode belongs to: episodes of one show are cached without gaps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub show: Option<String>,
+    pub show: Option<Text>,
     pub rank: Rank,
     pub reasons: Reasons,
 }

@@ -247,8 +247,8 @@ impl Scope<'_> {
                 (episode.view_count, episode.view_offset_ms, episode.last_viewed_at) = (0, None, None);
             }
         }
-        let named = list.viewer.as_ref().or(list.reason.user.as_ref());
-        let viewer = self.request.viewers.iter().find(|viewer| Some(&viewer.name) == named);
+        let named = list.viewer.as_deref().or(list.reason.user.as_deref());
+        let viewer = self.request.viewers.iter().find(|viewer| Some(viewer.name.as_str()) == named);
         let count = viewer.map_or(self.request.select.watchlist_episodes, |viewer| viewer.tastes.watchlist_episodes);
         let upcoming = upcoming(key, &episodes, count);
         upcoming.into_iter().flat_map(|(step, item)| wants_of(finder, item, rank(step - 1), &list.reason)).collect()

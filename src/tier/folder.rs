@@ -111,9 +111,14 @@ impl Folder {
     /// # Errors
     /// `ELOOP` or `ENOTDIR` for a symbolic link on the way, `EXDEV` where another mount begins.
     pub fn folder(&self, below: &MediaPath) -> io::Result<Self> {
+        self.beneath(below.as_str())
+    }
+
+    /// `below` is the text of a media path.
+    fn beneath(&self, below: &str) -> io::Result<Self> {
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        match fs::openat2(&self.fd, below.as_str(), DIRECTORY | OFlags::NOFOLLOW, Mode::empty(), resolve) {
+        match fs::openat2(&self.fd, below, DIRECTORY | OFlags::NOFOLLOW, Mode::empty(), resolve) {
             Ok(fd) => Ok(Self { fd }),
             // Old kernels, and sandboxes (Docker's default filter) that answer EPERM.
             Err(Errno::NOSYS | Errno::PERM) => self.walk(below),
@@ -122,10 +127,10 @@ impl Folder {
     }
 
     /// What `openat2` would do, a component at a time.
-    fn walk(&self, below: &MediaPath) -> io::Result<Self> {
+    fn walk(&self, below: &str) -> io::Result<Self> {
         let dev = self.stat_self()?.dev;
         let mut fd = self.fd.try_clone()?;
-        for component in below.as_str().split('/') {
+        for component in below.split('/') {
             fd = fs::openat(&fd, component, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
             if fs::fstat(&fd)?.st_dev != dev {
                 return Err(Errno::XDEV.into());
@@ -136,9 +141,9 @@ impl Folder {
 
     /// The folder that holds `path`, which is below this one.
     pub fn parent_of(&self, path: &MediaPath) -> io::Result<Self> {
-        match path.parent() {
-            Some(parent) => self.folder(&parent),
-            None => self.again(),
+        match path.as_path().parent() {
+            Some(parent) if !parent.as_str().is_empty() => self.beneath(parent.as_str()),
+            _ => self.again(),
         }
     }
 
@@ -258,7 +263,7 @@ mod tests {
         let folder = Folder::open_root(&root.join("in")).unwrap();
         assert!(folder.folder(&media("deep")).is_ok());
         assert!(folder.folder(&media("link")).is_err());
-        assert!(folder.walk(&media("link")).is_err());
+        assert!(folder.walk("link").is_err());
         assert!(folder.open_below(&media("link/secret")).is_err());
         assert!(folder.open_below(&media("deep/leaf")).is_err());
         assert_eq!(folder.stat_below(&media("deep/leaf")).unwrap().unwrap().kind, Kind::Link);

@@ -212,7 +212,9 @@ impl Tiers {
 
     /// The root at `path`, as the history names it.
     pub fn root(&self, path: &Utf8Path) -> Option<&Root> {
-        self.roots().find(|root| root.path == path)
+        // By the text first: it is asked for every cached file, and a path is compared by its components.
+        let is_same = |root: &&Root| root.path.as_str() == path.as_str();
+        self.roots().find(is_same).or_else(|| self.roots().find(|root| root.path == path))
     }
 
     /// No root may be another one, or lie in it, whatever the paths look like.

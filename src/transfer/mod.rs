@@ -393,14 +393,14 @@ impl<'a> Transfer<'a> {
         if let Ok(found) = map.find(&action.path)
             && let Some((root, _)) = found.iter().find(|(_, stat)| stat.is_file())
         {
-            action.array_root.clone_from(&root.path);
+            action.array_root = root.path.as_path().into();
             return;
         }
         if home.is_some_and(fits) {
             return;
         }
         if let Some(root) = map.array.iter().filter(|root| fits(root)).max_by_key(|root| free(root)) {
-            action.array_root.clone_from(&root.path);
+            action.array_root = root.path.as_path().into();
         }
     }
 }

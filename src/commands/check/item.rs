@@ -135,7 +135,7 @@ impl Prover<'_> {
     ) -> Result<Utf8PathBuf, Option<Finding>> {
         let map = &self.config.maps[number];
         let Mapped { sample, media } = mapped;
-        let key = FileKey { map: map.plex.clone(), path: media.clone() };
+        let key = FileKey { map: map.plex.as_str().into(), path: media.clone() };
         let label = format!("{}: {}", sample.library, sample.label);
         if let Some(action) = self.index.cached.get(&key).map(|cached| &cached.action) {
             let at = action.cache_path();

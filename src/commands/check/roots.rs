@@ -143,7 +143,7 @@ fn is_writable(folder: &Folder) -> io::Result<bool> {
 
 /// Room on the cache: bytes by `[limits]`, and inodes.
 fn room(config: &Config, cache: &Utf8Path, space: Space, index: &Index) -> Vec<Finding> {
-    let here = index.cached.values().map(|cached| &cached.action).filter(|action| action.cache_root == cache);
+    let here = index.cached.values().map(|cached| &cached.action).filter(|action| action.cache_root.as_path() == cache);
     let owned = here.fold(0_u64, |sum, action| sum.saturating_add(action.size));
     let (free, least) = (space.free, config.limits.min_free.of(space.total));
     let detail = format!(

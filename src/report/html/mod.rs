@@ -214,6 +214,8 @@ impl Display for Text<'_> {
 
 #[cfg(test)]
 pub(in crate::report) mod tests {
+    use std::sync::Arc;
+
     use camino::Utf8PathBuf;
     use jiff::tz;
 
@@ -237,21 +239,21 @@ pub(in crate::report) mod tests {
         let path = MediaPath::parse(path).unwrap();
         let action = Action {
             kind: Kind::Cache,
-            map: "/data/media".to_owned(),
+            map: "/data/media".into(),
             unit: path.clone(),
             path,
-            title: title.to_owned(),
+            title: title.into(),
             rating_key: None,
             media_id: None,
             updated_at: None,
             reasons: reasons
                 .iter()
-                .map(|(source, user)| Reason { user: user.map(str::to_owned), ..Reason::of(*source) })
+                .map(|(source, user)| Reason { user: user.map(Into::into), ..Reason::of(*source) })
                 .collect(),
             evict_why: None,
             placement: Placement::Copy,
-            array_root: Utf8PathBuf::from("/mnt/disk1/media"),
-            cache_root: Utf8PathBuf::from("/mnt/cache/media"),
+            array_root: "/mnt/disk1/media".into(),
+            cache_root: "/mnt/cache/media".into(),
             size,
             array: None,
             copy: None,
@@ -259,7 +261,7 @@ pub(in crate::report) mod tests {
             left_out: false,
         };
         FileStatus {
-            cached: Cached { action, run: 214, at: at("2026-11-20T07:20:00Z") },
+            cached: Arc::new(Cached { action, run: 214, at: at("2026-11-20T07:20:00Z") }),
             state: Some(CopyState::Unchanged),
             release: None,
             wanted: true,
@@ -300,7 +302,7 @@ pub(in crate::report) mod tests {
             file("Foundation S01E01", "tv/Foundation/S01E01.mkv", 7 * GIB, &[(Source::NextEpisode, Some("ben"))]),
             file("", "tv/Andor/S02E03.mkv", 5 * GIB, &[]),
         ];
-        files[2].cached.action.unit = files[1].cached.action.unit.clone();
+        Arc::make_mut(&mut files[2].cached).action.unit = files[1].cached.action.unit.clone();
         (files[3].wanted, files[3].release) =
             (false, Some(Release { at: at("2026-11-26T07:20:00Z"), why: EvictWhy::Watched }));
         files[4].state = Some(CopyState::Changed);
@@ -353,7 +355,7 @@ pub(in crate::report) mod tests {
         let ended = serde_json::json!({"seq": 1, "result": "failed", "error": "changed while it was copied"});
         let ended: Ended = serde_json::from_value(ended).unwrap();
         assert_eq!(ended.result, Outcome::Failed);
-        let action = file("Severance S02E06", "tv/Severance/S02E06.mkv", 4 * GIB, &[]).cached.action;
+        let action = file("Severance S02E06", "tv/Severance/S02E06.mkv", 4 * GIB, &[]).cached.action.clone();
         runs[1].actions.push(RunAction { seq: 1, action, ended: Some(ended) });
         runs
     }
@@ -438,12 +440,12 @@ pub(in crate::report) mod tests {
         status.live = Some(crate::report::ServerLine { version: HOSTILE.to_owned(), users: 1, playing: Some(1) });
         status.last_run.as_mut().unwrap().command = HOSTILE.to_owned();
         let user = Reason::of_user(Source::OnDeck, HOSTILE);
-        status.files[0].cached.action.title = HOSTILE.to_owned();
-        status.files[0].cached.action.reasons.insert(user);
-        status.files[4].cached.action.unit = MediaPath::parse("a/<script>\"'&").unwrap();
+        Arc::make_mut(&mut status.files[0].cached).action.title = HOSTILE.into();
+        Arc::make_mut(&mut status.files[0].cached).action.reasons.insert(user);
+        Arc::make_mut(&mut status.files[4].cached).action.unit = MediaPath::parse("a/<script>\"'&").unwrap();
         runs[1].started.command = HOSTILE.to_owned();
         runs[1].finished.as_mut().unwrap().1.error = Some(HOSTILE.to_owned());
-        runs[1].actions[0].action.title = HOSTILE.to_owned();
+        runs[1].actions[0].action.title = HOSTILE.into();
         runs[1].actions[0].ended.as_mut().unwrap().error = Some(HOSTILE.to_owned());
         let page = page(&status, &runs);
         let shown = "&lt;/td&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot; onload=&quot;&amp;amp;\\u{202e}\\u{1b}[2J\\u{a}";
@@ -481,7 +483,7 @@ pub(in crate::report) mod tests {
         let finished = &mut runs[1].finished.as_mut().unwrap().1;
         (finished.cached, finished.evicted) = (absurd, absurd);
         (status.tiers[0].limit, status.tiers[0].total, status.tiers[0].free) = (Some(0), Some(0), Some(u64::MAX));
-        (status.tiers[0].owned, status.files[0].cached.action.size) = (u64::MAX, u64::MAX);
+        (status.tiers[0].owned, Arc::make_mut(&mut status.files[0].cached).action.size) = (u64::MAX, u64::MAX);
         status.files[3].release = Some(Release { at: Timestamp::MAX, why: EvictWhy::Unwanted });
         runs[0].at = Timestamp::MIN;
         page(&status, &runs);

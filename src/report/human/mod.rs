@@ -428,11 +428,11 @@ mod tests {
             kept_files: 0,
         };
         let failed = samples::ended(Outcome::Failed, 0, Some("no\u{8}"));
-        let nameless = Action { title: " ".to_owned(), ..hostile.clone() };
+        let nameless = Action { title: " ".into(), ..hostile.clone() };
         let mut summary = samples::summary(samples::finished(RunOutcome::Partial, 0, 0, 1), Exit::Partial);
         summary.failures = vec![("\u{1b}".to_owned(), "\u{85}".to_owned())];
         let mut status = samples::status();
-        status.files[0].cached.action = hostile.clone();
+        Arc::make_mut(&mut status.files[0].cached).action = hostile.clone();
         status.tiers[0].cache_root = "\u{1b}".into();
         let mut runs = samples::runs();
         runs[1].started.command = "\u{1b}".to_owned();

@@ -145,19 +145,7 @@ impl Row<'_> {
 }
 
 fn rows(plan: &Plan, context: &PlanContext, verbose: bool, look: &Look) -> String {
-    let mut rows: Vec<Row> = Vec::new();
-    for unit in units(&plan.actions, context) {
-        match rows.iter_mut().find(|row| !verbose && row.is_followed_by(&unit)) {
-            Some(row) => {
-                row.size = row.size.saturating_add(unit.size);
-                row.beside.add_all(unit.beside);
-                if let (Some(own), Some(next)) = (&mut row.episodes, &unit.episodes) {
-                    own.last = next.last;
-                }
-            }
-            None => rows.push(unit),
-        }
-    }
+    let rows = if verbose { units(&plan.actions, context) } else { joined(units(&plan.actions, context)) };
     let mut table = Table::new(&[Align::Left, Align::Left, Align::Right, Align::Left, Align::Left], Some(1));
     for row in &rows {
         let verb = match row.kind {
@@ -185,6 +173,38 @@ fn rows(plan: &Plan, context: &PlanContext, verbose: bool, look: &Look) -> Strin
         let _ = writeln!(text, "  ! {} more skipped; -v shows all", skips.len() - shown);
     }
     text
+}
+
+/// Each unit on the first row that it goes on, and on one of its own where there is none.
+fn joined<'a>(units: Vec<Row<'a>>) -> Vec<Row<'a>> {
+    let mut rows: Vec<Row> = Vec::new();
+    // Rows by the episode that would go on with them: there may be very many.
+    let mut awaited: BTreeMap<(&'a str, &'a str, u32), BTreeSet<usize>> = BTreeMap::new();
+    for unit in units {
+        let episodes = unit.episodes.as_ref().map(|own| ((own.show, own.season, own.first), own.last));
+        let followed = episodes.and_then(|(first, _)| {
+            let rows_there = awaited.get_mut(&first)?;
+            let at = rows_there.iter().copied().find(|&at| rows[at].is_followed_by(&unit))?;
+            rows_there.remove(&at);
+            Some(at)
+        });
+        let at = followed.unwrap_or(rows.len());
+        if let Some(row) = rows.get_mut(at) {
+            row.size = row.size.saturating_add(unit.size);
+            row.beside.add_all(unit.beside);
+            if let (Some(own), Some((_, last))) = (&mut row.episodes, episodes) {
+                own.last = last;
+            }
+        } else {
+            rows.push(unit);
+        }
+        if let Some(((show, season, _), last)) = episodes
+            && let Some(next) = last.checked_add(1)
+        {
+            awaited.entry((show, season, next)).or_default().insert(at);
+        }
+    }
+    rows
 }
 
 /// The actions by unit, in the order of the plan.

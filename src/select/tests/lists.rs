@@ -159,7 +159,7 @@ fn a_pin_by_glob_means_what_plex_has_there_in_the_order_of_the_paths() {
     ];
     assert_eq!(shown(&gathered), expected);
     assert!(gathered.wants.iter().all(|want| want.rank.class == Class::Pin));
-    let reason = Reason { detail: Some("Lost/*".to_owned()), ..Reason::of(Source::Pin) };
+    let reason = Reason { detail: Some("Lost/*".into()), ..Reason::of(Source::Pin) };
     assert_eq!(gathered.wants[1].reasons, Reasons::from([reason]));
     assert!(gathered.unmapped.is_empty() && gathered.unusable.is_empty(), "what does not match is not spoken of");
     assert!(gathered.warnings.is_empty() && gathered.problems.is_empty() && gathered.incomplete.is_empty());
@@ -256,7 +256,7 @@ fn what_a_glob_wanted_is_forgotten_with_the_glob_whatever_can_be_read() {
     pin_paths(&mut world, &["Du*", "Al*"]);
     let (gathered, mut memory) = world.run(&Memory::default());
     let reasons = gathered.wants.iter().find(|want| want.title == "Dune").unwrap().reasons.clone();
-    world.cached.push(CachedUnit { unit: key("Dune.mkv"), rating_key: Some("Dune".to_owned()), reasons });
+    world.cached.push(CachedUnit { unit: key("Dune.mkv"), rating_key: Some("Dune".into()), reasons });
     world.plex.library.insert(("owner".to_owned(), "1".to_owned()), Read::Failed(failed()));
     assert_eq!(world.releases(&mut memory), [None]);
     pin_paths(&mut world, &["Al*"]);
@@ -324,7 +324,7 @@ fn what_a_list_wanted_is_released_when_nobody_wants_it_any_more() {
     let (_, mut memory) = world.run(&Memory::default());
     let reasons = Reasons::from([Reason::of(Source::Collection)]);
     let unit = key("Found/s1e1.mkv");
-    world.cached.push(CachedUnit { unit, rating_key: Some("Found-1-1".to_owned()), reasons });
+    world.cached.push(CachedUnit { unit, rating_key: Some("Found-1-1".into()), reasons });
     assert_eq!(world.releases(&mut memory), [None]);
     world.plex.members.insert("70".to_owned(), Read::Complete(Vec::new()));
     assert_eq!(world.releases(&mut memory), [Some((12, EvictWhy::Unwanted))]);

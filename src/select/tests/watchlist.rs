@@ -20,7 +20,7 @@ fn entry(kind: ListedKind, id: &str) -> Listed {
 fn list(source: Source, user: Option<&str>, entries: &[Listed]) -> List {
     let user = user.map(str::to_owned);
     List {
-        reason: Reason { user: user.clone(), ..Reason::of(source) },
+        reason: Reason { user: user.as_deref().map(Into::into), ..Reason::of(source) },
         viewer: user,
         entries: entries.to_vec(),
         complete: true,
