@@ -121,7 +121,7 @@ pub fn lanes(table: &mut Table, scale: &Scale) {
     if !is_root() {
         return table.missing(&work, "only root has two disks here");
     }
-    let mut world = World::with_two_disks(PAIRS[0], 3 * bytes);
+    let world = World::with_two_disks(PAIRS[0], 3 * bytes);
     let first = world.big_film("One", bytes);
     let second = world.to_second_disk(&world.big_film("Other", bytes));
     let paces = ["disk1", "disk2"].map(|disk| Pace::set(&world.env.path(disk), PACE));

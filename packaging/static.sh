@@ -38,8 +38,9 @@ make_unwinder() {
     ar r "$1/libunwind.a" "$1/dl_find_object.o"
 }
 
+# Here the size counts: nobody builds this one for the machine that it is to run on.
 build() {
-    "$CARGO" build --locked --release --target "$target" --bin plexcache "$@"
+    "$CARGO" build --locked --release --config 'profile.release.opt-level="s"' --target "$target" --bin plexcache "$@"
 }
 
 build_with_std() {
@@ -47,11 +48,19 @@ build_with_std() {
     make_unwinder "$unwinder"
     # Debian's musl-gcc always starts a program with Scrt1.o, which cannot relocate a static PIE: hence the
     # fixed addresses. RUSTC_BOOTSTRAP lets a stable compiler build its own standard library.
-    local flags=(-C target-feature=+crt-static -C relocation-model=static -C link-self-contained=no -L "native=$unwinder")
+    # A panic ends the program where it is, and no backtrace could name anything in a stripped one; so neither the
+    # tables for unwinding nor what std has to read symbols.
+    local flags=(-C target-feature=+crt-static -C relocation-model=static -C link-self-contained=no
+        -L "native=$unwinder" -C force-unwind-tables=no)
+    # The standard library is under everything, so it stays quick; Cargo.toml has "s" for what it does not name.
+    local fast=()
+    for crate in core alloc std; do
+        fast+=(--config "profile.release.package.$crate.opt-level=3")
+    done
     RUSTC_BOOTSTRAP=1 \
         CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=musl-gcc \
         CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${flags[*]}") \
-        build -Zbuild-std=std,panic_abort "$@"
+        build -Zbuild-std=std,panic_abort -Zbuild-std-features= "${fast[@]}" "$@"
 }
 
 # Fails when readelf does, too: an unreadable file is not a static one.
