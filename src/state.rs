@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -246,6 +247,11 @@ fn says<T: Serialize>(path: &Utf8Path, value: &T) -> bool {
         }
     }
 
+    // Another mode, or a link in its place, is mended by writing it anew.
+    let is_ours = |meta: std::fs::Metadata| meta.is_file() && meta.mode() & 0o7777 == PRIVATE.bits();
+    if !std::fs::symlink_metadata(path).is_ok_and(is_ours) {
+        return false;
+    }
     let Ok(file) = open_file(path) else { return false };
     let mut same = BufWriter::with_capacity(BLOCK, Same(BufReader::with_capacity(BLOCK, file)));
     serde_json::to_writer(&mut same, value).is_ok()
@@ -254,6 +260,8 @@ fn says<T: Serialize>(path: &Utf8Path, value: &T) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn state() -> (tempfile::TempDir, StateDir) {
@@ -294,6 +302,9 @@ mod tests {
         let before = ino();
         state.write("x.json", &long).unwrap();
         assert_eq!(ino(), before);
+        std::fs::File::open(state.file("x.json")).unwrap().set_permissions(PermissionsExt::from_mode(0o644)).unwrap();
+        state.write("x.json", &long).unwrap();
+        assert_ne!(ino(), before, "and what others may read is not");
         for other in [&long[..99_999], &[long.as_slice(), &[1]].concat(), &long[1..], &[]] {
             state.write("x.json", &other).unwrap();
             assert_eq!(state.read::<Vec<u32>>("x.json").as_deref(), Some(other));

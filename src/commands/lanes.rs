@@ -1,18 +1,21 @@
 //! A plan on its way to the disks: what is done next, on which lane, and what is told of it.
 //!
 //! Owns the order in which actions are begun. Of consecutive actions of one kind the next kind waits for the end.
-//! Evictions go one after the other: on the array they may have to write, and where a parity disk stands behind
-//! several disks, writing to two of them at once has its heads run between two places. Cachings only read there, so
-//! every disk of the array has a lane of its own, or two. Whatever lanes share, but for the history, is on the
-//! [`Desk`], which a lane comes to between two batches. The invariants: no two lanes work on one unit; and while it
-//! is not known whether Plex can read what is cached on a map, only one of them works on that map.
+//! Evictions go one after the other: they may have to write whole files to the array, and where a parity disk stands
+//! behind several disks, writing to two of them at once has its heads run between two places. Cachings read there and
+//! change names, so every disk of the array has a lane of its own, or two. What lanes have in common is on the
+//! [`Desk`], which a lane comes to between two batches, and in [`Transfer`]. The invariants: a unit has one lane, from
+//! its sidecars to its video; no two lanes work on one file or in one folder of the array; and while it is not known
+//! whether Plex can read what is cached on a map, only one of them works on that map.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
-use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
+
+use camino::Utf8PathBuf;
 
 use super::verify::{Proof, Proved, Refuted};
 use super::{RunOptions, Tally};
@@ -22,7 +25,7 @@ use crate::household::Trouble;
 use crate::plan::{Action, EvictWhy, Kind};
 use crate::report::{Message, Reporter};
 use crate::select::FileKey;
-use crate::shared::Text;
+use crate::shared::{SharedPath, Text};
 use crate::signal::StopFlag;
 use crate::tier::{Tier, Tiers};
 use crate::transfer::{Lane, Stop, Transfer};
@@ -74,10 +77,12 @@ pub(super) fn carry_out(
         begun: 0,
         total,
         is_closed: false,
+        failure: None,
     };
     for phase in phases(actions) {
         desk.queues = queues(phase, work);
-        desk = Floor { work, desk: Mutex::new(desk), changed: Condvar::new() }.run()?;
+        desk =
+            Floor { work, desk: Mutex::new(desk), changed: Condvar::new(), is_broken: AtomicBool::new(false) }.run()?;
         if desk.is_closed {
             break;
         }
@@ -98,15 +103,26 @@ fn phases(actions: Vec<Action>) -> Vec<Vec<Action>> {
     phases
 }
 
-/// One for each disk of the array, in the order of the plan.
+/// One for each disk of the array, in the order of the plan. A unit is where the first of its files is.
 fn queues(phase: Vec<Action>, work: &Work<'_, '_>) -> Vec<Queue> {
     let mut queues: Vec<Queue> = Vec::new();
+    let has_lanes = work.has_lanes(&phase);
+    let mut last: Option<(FileKey, usize)> = None;
     for action in phase {
-        let disk = work.disk_of(&action);
-        match queues.iter_mut().find(|queue| queue.disk == disk) {
-            Some(queue) => queue.actions.push_back(action),
-            None => queues.push(Queue { disk, actions: [action].into(), lanes: 0 }),
-        }
+        let unit = action.unit_key();
+        let place = match &last {
+            // The files of a unit follow one another.
+            Some((before, place)) if *before == unit => *place,
+            _ => {
+                let disk = has_lanes.then(|| work.device(&action));
+                queues.iter().position(|queue| queue.disk == disk).unwrap_or_else(|| {
+                    queues.push(Queue { disk, actions: VecDeque::new(), lanes: 0 });
+                    queues.len() - 1
+                })
+            }
+        };
+        queues[place].actions.push_back(action);
+        last = Some((unit, place));
     }
     queues
 }
@@ -121,15 +137,27 @@ struct Queue {
 }
 
 impl Work<'_, '_> {
-    /// The device that a lane of its own reads from; `None` where all disks share one lane.
-    fn disk_of(&self, action: &Action) -> Option<u64> {
+    /// Whether the actions of a phase may go on several lanes.
+    fn has_lanes(&self, phase: &[Action]) -> bool {
         let devices = |tier| self.tiers.roots().filter(move |root| root.tier == tier).map(|root| root.dev);
         let caches: BTreeSet<u64> = devices(Tier::Cache).collect();
-        let shares_a_disk_with_a_cache = devices(Tier::Array).any(|dev| caches.contains(&dev));
-        if action.kind == Kind::Evict || self.jobs.is_none() || shares_a_disk_with_a_cache {
-            return None;
+        self.jobs.is_some()
+            && phase.iter().all(|action| action.kind == Kind::Cache)
+            && !devices(Tier::Array).any(|dev| caches.contains(&dev))
+    }
+
+    /// Where on the array the file is.
+    fn device(&self, action: &Action) -> u64 {
+        self.tiers.root(&action.array_root).map_or(u64::MAX, |root| root.dev)
+    }
+
+    fn hold(&self, action: &Action) -> Hold {
+        let parent = action.path.as_path().parent().map(ToOwned::to_owned).unwrap_or_default();
+        Hold {
+            unit: action.unit_key(),
+            folder: (action.array_root.clone(), parent),
+            file: action.array.map(|array| (self.device(action), array.ino)),
         }
-        Some(self.tiers.root(&action.array_root).map_or(u64::MAX, |root| root.dev))
     }
 
     fn jobs_on(&self, queue: &Queue) -> usize {
@@ -143,6 +171,21 @@ struct Batch {
     queue: usize,
     /// Of the first of them, as people count.
     number: usize,
+}
+
+/// What a lane has to itself while it carries out an action.
+#[derive(PartialEq, Eq)]
+struct Hold {
+    unit: FileKey,
+    folder: (SharedPath, Utf8PathBuf),
+    /// Device and inode: it may have several names.
+    file: Option<(u64, u64)>,
+}
+
+impl Hold {
+    fn is_in_the_way_of(&self, other: &Self) -> bool {
+        self.unit == other.unit || self.folder == other.folder || (self.file.is_some() && self.file == other.file)
+    }
 }
 
 /// What a lane is told to do.
@@ -161,8 +204,7 @@ struct Desk<'d> {
     limit: Limit,
     proved: Proved,
     queues: Vec<Queue>,
-    /// The units and maps that are worked on now.
-    at_work: Vec<FileKey>,
+    at_work: Vec<Hold>,
     /// Units of which a file was not cached. The video comes last, and says that there is something to look for.
     incomplete: BTreeSet<FileKey>,
     problems: Vec<Trouble>,
@@ -170,6 +212,8 @@ struct Desk<'d> {
     total: usize,
     /// Nothing more is begun.
     is_closed: bool,
+    /// The first that went wrong with the history.
+    failure: Option<HistoryError>,
 }
 
 /// Where the lanes work.
@@ -177,6 +221,8 @@ struct Floor<'w, 'h, 'd> {
     work: &'w Work<'w, 'h>,
     desk: Mutex<Desk<'d>>,
     changed: Condvar,
+    /// The history cannot be written any more: whatever is under way ends as on a signal.
+    is_broken: AtomicBool,
 }
 
 impl<'d> Floor<'_, '_, 'd> {
@@ -185,15 +231,17 @@ impl<'d> Floor<'_, '_, 'd> {
     fn run(self) -> Result<Desk<'d>, HistoryError> {
         let lanes: usize = self.desk().queues.iter().map(|queue| self.work.jobs_on(queue)).sum();
         thread::scope(|scope| {
-            let start = |_| thread::Builder::new().name("lane".into()).spawn_scoped(scope, || self.lane()).ok();
-            let others: Vec<_> = (1..lanes.min(MOST)).filter_map(start).collect();
-            let first = self.lane();
-            others
-                .into_iter()
-                .map(|lane| lane.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
-                .fold(first, Result::and)
-        })?;
-        Ok(self.desk.into_inner().unwrap_or_else(PoisonError::into_inner))
+            for _ in 1..Transfer::lanes(lanes.min(MOST)) {
+                // Without a thread, the others do its share.
+                drop(thread::Builder::new().name("lane".into()).spawn_scoped(scope, || self.lane()));
+            }
+            self.lane();
+        });
+        let mut desk = self.desk.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match desk.failure.take() {
+            Some(failure) => Err(failure),
+            None => Ok(desk),
+        }
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk<'d>> {
@@ -201,17 +249,19 @@ impl<'d> Floor<'_, '_, 'd> {
     }
 
     /// One lane, from its first batch to its last.
-    fn lane(&self) -> Result<(), HistoryError> {
+    fn lane(&self) {
         let mut lane = self.work.transfer.lane();
         let mut queue = None;
         while let Some(batch) = self.next(queue) {
             queue = Some(batch.queue);
-            let performed = self.perform(&mut lane, &batch);
-            self.desk().is_closed |= performed.is_err();
+            if let Err(error) = self.perform(&mut lane, &batch) {
+                self.is_broken.store(true, Ordering::Relaxed);
+                let mut desk = self.desk();
+                desk.is_closed = true;
+                desk.failure.get_or_insert(error);
+            }
             self.changed.notify_all();
-            performed?;
         }
-        Ok(())
     }
 
     /// Waits for something to do. A lane stays with its disk as long as there is something.
@@ -246,12 +296,13 @@ impl<'d> Floor<'_, '_, 'd> {
                 self.take_back(lane, &refuted)?;
             }
         }
-        self.desk().leave(batch);
+        self.desk().leave(self.work, batch);
         Ok(())
     }
 
     fn go_on(&self) -> ControlFlow<Stop> {
-        if self.work.stop.is_raised() { ControlFlow::Break(Stop) } else { ControlFlow::Continue(()) }
+        let ends = self.work.stop.is_raised() || self.is_broken.load(Ordering::Relaxed);
+        if ends { ControlFlow::Break(Stop) } else { ControlFlow::Continue(()) }
     }
 
     /// Evicts what was cached on a map on which Plex cannot read it, and says what came of that.
@@ -287,14 +338,18 @@ impl Desk<'_> {
             self.drop_forbidden(work, index);
             let queue = &self.queues[index];
             let Some(first) = queue.actions.front() else { continue };
-            self.is_closed |= work.stop.is_raised() || !self.limit.allows(std::slice::from_ref(first));
+            let (next, is_full) = (std::slice::from_ref(first), queue.lanes >= work.jobs_on(queue));
+            // What is under way may copy less than it could.
+            let may_fit_later = !self.at_work.is_empty() && self.limit.allows_without_others(next);
+            let is_over = !self.limit.allows(next) && !may_fit_later;
+            self.is_closed |= work.stop.is_raised() || is_over;
             if self.is_closed {
                 return Next::Leave;
             }
-            if queue.lanes >= work.jobs_on(queue) {
+            if is_full {
                 continue;
             }
-            if self.is_busy_with(work, first) {
+            if !self.limit.allows(next) || self.is_busy_with(work, first) {
                 is_waited_for = true;
                 continue;
             }
@@ -315,15 +370,17 @@ impl Desk<'_> {
 
     /// Whether another lane has to be waited for before the action can be begun.
     fn is_busy_with(&self, work: &Work<'_, '_>, action: &Action) -> bool {
-        let unit = action.unit_key();
+        let hold = work.hold(action);
         let is_unproved = work.proof.is_some() && self.proved.is_unproved(action);
-        self.at_work.iter().any(|other| *other == unit || (is_unproved && other.map == unit.map))
+        let is_same_map = |other: &Hold| is_unproved && other.unit.map == hold.unit.map;
+        self.at_work.iter().any(|other| other.is_in_the_way_of(&hold) || is_same_map(other))
     }
 
     /// The first action of a queue, and what goes with it. What Plex will be asked about goes alone, because
     /// its answer may forbid what follows.
     fn take(&mut self, work: &Work<'_, '_>, index: usize) -> Batch {
-        let actions = &*self.queues[index].actions.make_contiguous();
+        self.queues[index].actions.make_contiguous();
+        let (actions, _) = self.queues[index].actions.as_slices();
         let most = work.transfer.batch(actions);
         let (limit, proved) = (&self.limit, &self.proved);
         let is_unproved = |action: &Action| work.proof.is_some() && proved.is_unproved(action);
@@ -336,7 +393,7 @@ impl Desk<'_> {
                 && has_one_proof
                 && !chosen.iter().any(is_alone)
                 && !is_video_of(chosen)
-                && !self.at_work.contains(&last.unit_key())
+                && !self.is_busy_with(work, last)
         };
         let count = (1..=most).take_while(may_go).count();
         let queue = &mut self.queues[index];
@@ -345,7 +402,7 @@ impl Desk<'_> {
         for action in actions.iter_mut().filter(|action| self.incomplete.contains(&action.unit_key())) {
             action.left_out = true;
         }
-        self.at_work.extend(actions.iter().map(Action::unit_key));
+        self.at_work.extend(actions.iter().map(|action| work.hold(action)));
         self.limit.begin(&actions);
         let batch = Batch { number: self.begun + 1, actions, queue: index };
         self.begun += count;
@@ -378,12 +435,12 @@ impl Desk<'_> {
         self.tally.ended(action, ended);
     }
 
-    /// A lane is done with the batch, and others may come to its units, its maps and its disk.
-    fn leave(&mut self, batch: &Batch) {
+    /// A lane is done with the batch, and others may come to what it held.
+    fn leave(&mut self, work: &Work<'_, '_>, batch: &Batch) {
         self.queues[batch.queue].lanes -= 1;
         for action in &batch.actions {
-            let unit = action.unit_key();
-            if let Some(place) = self.at_work.iter().position(|other| *other == unit) {
+            let hold = work.hold(action);
+            if let Some(place) = self.at_work.iter().position(|other| *other == hold) {
                 self.at_work.swap_remove(place);
             }
         }
@@ -415,8 +472,17 @@ impl Limit {
 
     /// Whether the next one may be begun, and the others with it.
     fn allows(&self, next: &[Action]) -> bool {
+        self.allows_beside(self.under_way, next)
+    }
+
+    /// Whether it might be when nothing else is under way any more.
+    fn allows_without_others(&self, next: &[Action]) -> bool {
+        self.allows_beside(0, next)
+    }
+
+    fn allows_beside(&self, under_way: u64, next: &[Action]) -> bool {
         let bytes = to_copy(next);
-        let sum = self.copied.saturating_add(self.under_way).saturating_add(bytes);
+        let sum = self.copied.saturating_add(under_way).saturating_add(bytes);
         self.until.is_none_or(|until| Instant::now() < until)
             && (bytes == 0 || self.bytes.is_none_or(|most| sum <= most))
     }

@@ -62,6 +62,15 @@ fn parts_and_sidecars_go_together_and_only_what_is_missing_is_cached() {
 }
 
 #[test]
+fn a_unit_stays_together_whichever_disks_its_files_are_on() {
+    let mut world = World::with_room_for(10);
+    let on_another = |name: &str| CandidateFile { array_root: "/other".into(), ..on_array(name, 1) };
+    world.want("a", 1).files[0] = on_another("a");
+    world.want("b", 1).files.push(on_another("b.srt"));
+    assert_eq!(world.plan(), ["cache a", "cache b.srt", "cache b"]);
+}
+
+#[test]
 fn a_blocked_sidecar_is_left_out_and_a_blocked_part_blocks_its_unit() {
     let blocked = || FileState::Blocked { why: Why::Conflict, detail: "other content".into() };
     let mut world = World::with_room_for(9);

@@ -341,9 +341,11 @@ fn assemble(input: &Input, items: &[Item], walk: Walk) -> Plan {
             let is_part: BTreeSet<&FileKey> = want.parts.iter().collect();
             let (parts, sidecars): (Vec<&CandidateFile>, Vec<&CandidateFile>) =
                 item.lacks.now.iter().partition(|file| is_part.contains(&file.key));
+            // A sidecar on another disk than its video goes with it all the same.
+            let Some(home) = parts.first().or(sidecars.first()) else { continue };
+            let next = roots.len();
+            let root = *roots.entry(&home.array_root).or_insert(next);
             for file in sidecars.into_iter().chain(parts) {
-                let next = roots.len();
-                let root = *roots.entry(&file.array_root).or_insert(next);
                 cachings.push((root, caching(file, want, !item.lacks.blocked.is_empty())));
             }
         }

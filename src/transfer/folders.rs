@@ -6,7 +6,7 @@
 //! are put back, because Plex reads from them what to scan again. The invariant that lets several lanes work below
 //! one root: who finds a folder that another one made finds one that is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
@@ -29,9 +29,28 @@ pub(super) struct Places {
     /// lane must not put its file into one whose name a power cut could still take away. Never held while an
     /// action waits for the others of its batch.
     making: Mutex<()>,
+    /// The folders that a sync has failed for.
+    failed: Mutex<BTreeSet<(u64, u64)>>,
 }
 
 impl Places {
+    /// Makes the names of a folder durable.
+    ///
+    /// # Errors
+    /// For good: the kernel tells of names that it could not write once, and only the first who asks. Nobody is told
+    /// that all is well after that.
+    pub(super) fn sync(&self, folder: &Folder) -> io::Result<()> {
+        let stat = folder.stat_self()?;
+        // Held meanwhile, so that no lane asks between another one's failure and its being known.
+        let mut failed = lock(&self.failed);
+        if failed.contains(&(stat.dev, stat.ino)) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        ops::sync(folder).inspect_err(|_| {
+            failed.insert((stat.dev, stat.ino));
+        })
+    }
+
     /// The place that `folder` is; with the times that it has now where nobody works in it yet.
     fn of(&self, folder: Folder) -> io::Result<Arc<Place>> {
         let stat = folder.stat_self()?;
@@ -156,7 +175,9 @@ impl Transfer<'_> {
             // Another one, of the batch or of another lane, may have made it meanwhile.
             place = match at.folder.folder(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if let Err(error) = make_like(&place.folder, &job.names.part, path.file_name(), like.as_ref()) {
+                    if let Err(error) =
+                        make_like(places, &place.folder, &job.names.part, path.file_name(), like.as_ref())
+                    {
                         // Should it stay, the action stays open, and settling removes it.
                         drop(ops::remove_empty_folder(&place.folder, &job.names.part));
                         return Err(error).during(&what);
@@ -200,7 +221,7 @@ impl Transfer<'_> {
 
 /// Makes the folder `name` like the one behind `like`. Under a temporary name until it is finished: half
 /// made, it would show in the merged view as a folder that Plex may not enter.
-fn make_like(folder: &Folder, part: &str, name: &str, like: Option<&File>) -> io::Result<()> {
+fn make_like(places: &Places, folder: &Folder, part: &str, name: &str, like: Option<&File>) -> io::Result<()> {
     ops::make_folder(folder, part)?;
     let made = folder.folder(&MediaPath::parse(part).expect("a temporary name is a media path"))?;
     if let Some(like) = like {
@@ -213,11 +234,11 @@ fn make_like(folder: &Folder, part: &str, name: &str, like: Option<&File>) -> io
         // Somebody was faster.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             ops::remove_empty_folder(folder, part)?;
-            return ops::sync(folder);
+            return places.sync(folder);
         }
         result => result?,
     }
-    ops::sync(folder).inspect_err(|_| {
+    places.sync(folder).inspect_err(|_| {
         // Others must not rely on it: they make one that is durable, or none.
         drop(ops::remove_empty_folder(folder, name));
     })

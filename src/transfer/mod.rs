@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::checksum::Checksum;
@@ -37,7 +38,7 @@ use crate::tier::{Fingerprint, Folder, KnownRoot, MARKER, Marker, Root, Space, T
 use engine::{Copied, Written};
 pub use engine::{CopyError, CopyOptions, Stop, Verify, Watch};
 use folders::Places;
-use together::Together;
+use together::{OPEN_FILES, Together};
 
 /// The ending of the name under which an original is kept beside its replacement, as `PlexCache-D`
 /// has it too.
@@ -63,7 +64,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Transfer<'a> {
     tiers: &'a Tiers,
-    /// Held for a moment each, never while an action waits.
+    /// Held for as long as a record takes to reach the disk, never while an action waits for others.
     history: Mutex<&'a mut History>,
     options: Options,
     /// How many actions were begun.
@@ -182,7 +183,7 @@ impl Job<'_> {
 
     /// Makes the names of a folder durable.
     async fn sync(&self, folder: &Folder) -> io::Result<()> {
-        self.together.sync(folder).await
+        self.together.sync(folder, self.places).await
     }
 
     /// What our link on the array says: where the cached copy is.
@@ -195,6 +196,21 @@ impl<'a> Transfer<'a> {
     pub fn new(tiers: &'a Tiers, history: &'a mut History, options: Options) -> Self {
         let (begun, places) = (AtomicU32::new(0), Places::default());
         Self { tiers, history: Mutex::new(history), options, begun, places }
+    }
+
+    /// How many lanes there can be of `wanted`: each needs its share of open files, of which a process may have more
+    /// when it asks for them.
+    pub fn lanes(wanted: usize) -> usize {
+        let limit = getrlimit(Resource::Nofile);
+        let needed = OPEN_FILES.saturating_mul(wanted as u64);
+        if wanted < 2 || limit.current.is_none_or(|current| current >= needed) {
+            return wanted;
+        }
+        let current = limit.maximum.map_or(needed, |most| most.min(needed));
+        match setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit }) {
+            Ok(()) => usize::try_from(current / OPEN_FILES).unwrap_or(1).clamp(1, wanted),
+            Err(_) => 1,
+        }
     }
 
     /// One more place to carry out actions at.

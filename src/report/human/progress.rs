@@ -1,9 +1,8 @@
 //! What a run shows while it works: a line for every file that is done, and what is going on.
 //!
 //! On a terminal that is a bar for every file that is copied now and one for all of them, below the finished
-//! lines; elsewhere, or where bars cannot be drawn
-//! (`TERM=dumb`), at most one line a minute. Lines and bars share standard error, so every line has to go
-//! through [`Progress::aside`] while bars are drawn.
+//! lines; elsewhere, or where bars cannot be drawn (`TERM=dumb`), at most one line a minute. Lines and bars share
+//! standard error, so every line has to go through [`Progress::aside`] while bars are drawn.
 
 use std::fmt::Write as _;
 use std::time::Duration;
