@@ -1,8 +1,10 @@
 //! Runs a program step by step, where a step is a system call that could change a file.
 //!
 //! Owns the choice of these calls and one count of them over all threads of the program, so that the
-//! same run has the same numbers again. A seccomp filter stops only what is chosen; everything else
-//! runs at full speed. Only x86-64: the registers of a call are read and written here.
+//! same run has the same numbers again. One call ends before the next of any thread begins: what is
+//! recorded before a kill has happened, in that order, and nothing else has. A seccomp filter stops only
+//! what is chosen; everything else runs at full speed. Only x86-64: the registers of a call are read and
+//! written here.
 #![expect(unsafe_code, reason = "ptrace, seccomp and waitpid have no safe binding")]
 #![allow(
     clippy::cast_possible_truncation,
@@ -10,6 +12,7 @@
     reason = "the words of ptrace and seccomp are wider than what the kernel puts into them"
 )]
 
+use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::fs;
 use std::io;
@@ -55,6 +58,9 @@ const CALLS: [(c_long, &str, i8); 33] = [
     (libc::SYS_chmod, "chmod", -1),
     (libc::SYS_fchmodat, "fchmodat", -1),
 ];
+
+/// How a thread stops that comes back from a call.
+const CALL_STOP: c_int = libc::SIGTRAP | 0x80;
 
 /// A call at which the program was stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,50 +117,69 @@ pub fn run(mut command: Command, world: &Path, mut fate: impl FnMut(usize, &Call
     }
     let main = c_int::try_from(command.spawn().unwrap().id()).unwrap();
     let mut trace = Trace { calls: Vec::new(), status: None };
+    // The thread whose call is under way, and those that are stopped before theirs.
+    let (mut busy, mut waiting) = (None, VecDeque::new());
     let mut is_set_up = false;
     loop {
         let mut status = 0;
         // SAFETY: `status` is ours. Only children of this thread are waited for, so tests can run side by side.
         let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
         assert!(pid > 0, "waitpid: {}", io::Error::last_os_error());
-        if !libc::WIFSTOPPED(status) {
-            if pid == main {
-                trace.status = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
-                return trace;
-            }
-            continue;
+        let is_gone = !libc::WIFSTOPPED(status);
+        if is_gone && pid == main {
+            trace.status = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+            return trace;
         }
-        if !is_set_up {
-            is_set_up = true;
-            let options = libc::PTRACE_O_TRACESECCOMP | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL;
-            ptrace(libc::PTRACE_SETOPTIONS, pid, options as usize);
-        }
-        let mut signal = libc::WSTOPSIG(status);
+        let stop = libc::WSTOPSIG(status);
         let event = status >> 16;
-        if event == libc::PTRACE_EVENT_SECCOMP
-            && let Some(call) = Call::at(pid, world)
+        let has_returned = stop == CALL_STOP;
+        if busy == Some(pid) && (is_gone || has_returned) {
+            busy = None;
+        }
+        if !is_gone && event == libc::PTRACE_EVENT_SECCOMP {
+            waiting.push_back(pid);
+        } else if !is_gone {
+            if !is_set_up {
+                is_set_up = true;
+                let options = libc::PTRACE_O_TRACESECCOMP | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACESYSGOOD;
+                ptrace(libc::PTRACE_SETOPTIONS, pid, (options | libc::PTRACE_O_EXITKILL) as usize);
+            }
+            // A stop of ptrace's own, the first of a new thread, and the one of exec are no signals.
+            let is_signal = event == 0 && !has_returned && stop != libc::SIGSTOP && stop != libc::SIGTRAP;
+            go_on(pid, libc::PTRACE_CONT, if is_signal { stop } else { 0 });
+        }
+        while busy.is_none()
+            && let Some(pid) = waiting.pop_front()
         {
-            let number = trace.calls.len();
-            let fate = fate(number, &call);
+            let Some(call) = Call::at(pid, world) else {
+                go_on(pid, libc::PTRACE_CONT, 0);
+                continue;
+            };
+            let fate = fate(trace.calls.len(), &call);
             trace.calls.push(call);
+            busy = Some(pid);
             match fate {
                 Fate::Happens => {}
-                // SAFETY: a signal to a process that this function started and has not reaped.
-                Fate::Killed => assert_eq!(unsafe { libc::kill(main, libc::SIGKILL) }, 0),
+                Fate::Killed => {
+                    // SAFETY: a signal to a process that this function started and has not reaped.
+                    assert_eq!(unsafe { libc::kill(main, libc::SIGKILL) }, 0);
+                    // Nobody's turn comes any more.
+                    busy = Some(main);
+                }
                 // SAFETY: as above.
                 Fate::Asked => assert_eq!(unsafe { libc::kill(main, libc::SIGTERM) }, 0),
                 Fate::Fails(errno) => fail(pid, errno),
                 Fate::Short => shorten(pid),
             }
+            go_on(pid, libc::PTRACE_SYSCALL, 0);
         }
-        // A stop of ptrace's own, the first of a new thread, and the one of exec are no signals.
-        if event != 0 || signal == libc::SIGSTOP || signal == libc::SIGTRAP {
-            signal = 0;
-        }
-        // A thread that was killed meanwhile cannot be sent on, and need not be.
-        // SAFETY: the request takes no pointer.
-        unsafe { libc::ptrace(libc::PTRACE_CONT, pid, 0, signal) };
     }
+}
+
+/// Sends a stopped thread on. One that was killed meanwhile cannot be, and need not be.
+fn go_on(pid: c_int, request: libc::c_uint, signal: c_int) {
+    // SAFETY: the two requests of this use take no pointer.
+    unsafe { libc::ptrace(request, pid, 0, signal) };
 }
 
 impl Call {
