@@ -14,11 +14,18 @@ fn three_films(placement: &str) -> (World, [String; 3]) {
     let mut world = World::new(placement, "btrfs", &[]);
     let films = ["Alien", "Brazil", "Clue"].map(|title| world.film(title, SIZE).0);
     for film in &films[1..] {
-        fs::remove_file(world.env.array(film)).unwrap();
-        file_at(world.env.path("disk2/media").join(film), SIZE);
+        to_second_disk(&world, film);
     }
     world.env.configure("[select]\nnext_episodes = 0\n");
     (world, films)
+}
+
+/// Has a file of the first disk on the second one instead.
+fn to_second_disk(world: &World, media: &str) {
+    let first = world.env.array(media);
+    let size = usize::try_from(first.metadata().unwrap().len()).unwrap();
+    fs::remove_file(first).unwrap();
+    file_at(world.env.path("disk2/media").join(media), size);
 }
 
 /// The disks of the files that were begun before the first of them was done.
@@ -94,10 +101,8 @@ fn a_season_on_two_disks_gets_one_folder_which_goes_with_its_last_file() {
             if index == 1 {
                 env.on_deck("owner", &key);
             }
-            let path = episode_path("Severance", 1, index);
             if index % 2 == 0 {
-                fs::remove_file(env.array(&path)).unwrap();
-                file_at(env.path("disk2/media").join(path), SIZE / 10);
+                to_second_disk(&world, &episode_path("Severance", 1, index));
             }
         }
         let folder = |tier: &str| env.snapshot(tier).entries["TV/Severance/Season 01"].clone();
