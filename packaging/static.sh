@@ -27,15 +27,12 @@ has_std_sources() {
     [[ -f $("$1" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/std/Cargo.toml ]]
 }
 
-# musl-tools has no libunwind, which std asks for by name. GCC's unwinder has the same functions, but wants
-# _dl_find_object of glibc; "not found" is a valid answer and only costs a panic its backtrace, which a
-# stripped binary that aborts has no use for.
+# musl-tools has no libunwind, which std asks for by name.
 make_unwinder() {
     mkdir -p "$1"
-    cp "$(gcc -print-file-name=libgcc_eh.a)" "$1/libunwind.a"
-    echo 'int _dl_find_object(void *pc, void *result) { (void)pc; (void)result; return -1; }' |
-        musl-gcc -O2 -c -x c - -o "$1/dl_find_object.o"
-    ar r "$1/libunwind.a" "$1/dl_find_object.o"
+    musl-gcc -O2 -ffreestanding -c packaging/unwinder.c -o "$1/unwinder.o"
+    rm -f "$1/libunwind.a"
+    ar rc "$1/libunwind.a" "$1/unwinder.o"
 }
 
 # Here the size counts: nobody builds this one for the machine that it is to run on.
@@ -70,6 +67,10 @@ check_static() {
     [[ $headers != *INTERP* ]] || fail "$binary asks for a dynamic loader"
     [[ $headers != *NEEDED* ]] || fail "$binary asks for shared libraries"
     "$binary" --version || fail "$binary does not start"
+    # Every error takes a backtrace then, which must not be the end of it.
+    local status=0
+    RUST_BACKTRACE=1 "$binary" --config /nonexistent/config.toml status 2>/dev/null || status=$?
+    ((status < 128)) || fail "$binary dies of an error: $status"
 }
 
 command -v musl-gcc >/dev/null || fail "musl-gcc is missing; on Debian: apt install musl-tools"
