@@ -8,13 +8,12 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
-use serde_json::Value;
-
 use super::PlexError;
 use super::address::encode;
 use super::client::{Client, Get};
 use super::json::Row;
 use super::outside::{Pacer, ServiceOptions, json, xml};
+use super::tree::Tree;
 use super::xml::Element;
 use crate::secret::Secret;
 
@@ -98,7 +97,7 @@ impl Account {
         let mut call = Get::new("/api/v2/resources", Some(account));
         "includeHttps=1".clone_into(&mut call.query);
         self.keep_pace();
-        json(&self.client, &call, |value| token_of(value, machine_id))
+        json(&self.client, &call, |resources| token_of(resources, machine_id))
     }
 
     fn keep_pace(&self) {
@@ -109,8 +108,8 @@ impl Account {
 }
 
 /// The members of a home; `None` when this is none, or one of them cannot be told.
-pub(super) fn home_users(value: &Value) -> Option<Vec<HomeUser>> {
-    let home = Row::new(value).ok().filter(|home| home.has("users"))?;
+pub(super) fn home_users(answer: &Tree) -> Option<Vec<HomeUser>> {
+    let home = Row::new(answer).ok().filter(|home| home.has("users"))?;
     home.list("users").ok()?.into_iter().map(home_user).collect()
 }
 
@@ -127,15 +126,15 @@ pub(super) fn shared_users(root: &Element) -> Option<Vec<SharedUser>> {
 }
 
 /// The account token of who was switched to.
-pub(super) fn switched(user: &Value) -> Option<Secret> {
+pub(super) fn switched(user: &Tree) -> Option<Secret> {
     let token = Row::new(user).ok()?.text("authToken")?;
     Some(Secret::new(&token)).filter(|token| !token.is_empty())
 }
 
 /// The token of this server among the resources of an account; `Some(None)` when it has no such server.
 #[expect(clippy::option_option, reason = "what is no list of resources says nothing of the server")]
-pub(super) fn token_of(resources: &Value, machine_id: &str) -> Option<Option<Secret>> {
-    let rows = resources.as_array()?.iter().filter_map(|row| Row::new(row).ok());
+pub(super) fn token_of(resources: &Tree, machine_id: &str) -> Option<Option<Secret>> {
+    let rows = resources.as_list()?.iter().filter_map(|row| Row::new(row).ok());
     let mut servers = rows.filter(|row| row.text("clientIdentifier").as_deref() == Some(machine_id));
     let token = servers.find_map(|row| row.text("accessToken")).map(|token| Secret::new(&token));
     Some(token.filter(|token| !token.is_empty()))
@@ -157,7 +156,7 @@ fn home_user(row: Row<'_>) -> Option<HomeUser> {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::super::outside::document;
     use super::*;
@@ -172,7 +171,8 @@ mod tests {
     fn a_home_is_all_of_its_members_or_none() {
         let home = |users: Value| {
             let show = |user: HomeUser| format!("{} {} {} {}", user.id, user.name, user.admin, user.protected);
-            home_users(&json!({"id": 1, "users": users})).map(|users| users.into_iter().map(show).collect())
+            home_users(&Tree::from(&json!({"id": 1, "users": users})))
+                .map(|users| users.into_iter().map(show).collect())
         };
         for (users, expected) in [
             (json!([]), Some(vec![])),
@@ -192,7 +192,7 @@ mod tests {
             assert_eq!(home(users.clone()), expected, "{users}");
         }
         for foreign in [json!({"id": 1}), json!([]), json!("users"), json!({"errors": [{"code": 1001}]})] {
-            assert_eq!(home_users(&foreign), None, "{foreign}");
+            assert_eq!(home_users(&Tree::from(&foreign)), None, "{foreign}");
         }
     }
 
@@ -235,7 +235,7 @@ mod tests {
             (json!({"clientIdentifier": "ab", "accessToken": "t"}), None),
             (Value::Null, None),
         ] {
-            assert_eq!(token_of(&resources, "ab"), expected, "{resources}");
+            assert_eq!(token_of(&Tree::from(&resources), "ab"), expected, "{resources}");
         }
         for (user, expected) in [
             (json!({"authToken": "t"}), Some(Secret::new("t"))),
@@ -244,7 +244,7 @@ mod tests {
             (json!({"authenticationToken": "t"}), None),
             (json!([{"authToken": "t"}]), None),
         ] {
-            assert_eq!(switched(&user), expected, "{user}");
+            assert_eq!(switched(&Tree::from(&user)), expected, "{user}");
         }
     }
 
@@ -262,15 +262,19 @@ mod tests {
         let resources = json("api/v2/resources.json");
         let rows = resources.as_array().unwrap();
         let server = rows.iter().find(|row| row["accessToken"].is_string()).unwrap();
-        let token = token_of(&resources, server["clientIdentifier"].as_str().unwrap()).unwrap().unwrap();
+        let token = token_of(&Tree::from(&resources), server["clientIdentifier"].as_str().unwrap()).unwrap().unwrap();
         assert_eq!(Some(token.expose()), server["accessToken"].as_str());
-        assert_eq!(token_of(&resources, "another"), Some(None));
+        assert_eq!(token_of(&Tree::from(&resources), "another"), Some(None));
         for name in
             ["user/user_info_plexpass.json", "pins_new.json", "friends_accepted_mixed.json", "friends_empty.json"]
         {
-            assert_eq!(home_users(&json(&format!("api/v2/{name}"))), None, "{name} is no home");
+            assert_eq!(home_users(&Tree::from(&json(&format!("api/v2/{name}")))), None, "{name} is no home");
         }
-        assert_eq!(switched(&json("api/v2/pins_new.json")), None, "a PIN that nobody typed holds no token");
+        assert_eq!(
+            switched(&Tree::from(&json("api/v2/pins_new.json"))),
+            None,
+            "a PIN that nobody typed holds no token"
+        );
         for name in ["api/resources.xml", "devices.xml"] {
             let root = document(&std::fs::read(folder.join(name)).unwrap(), "MediaContainer").unwrap();
             assert!(root.all("Device").next().is_some(), "{name}");

@@ -12,6 +12,7 @@ use serde_json::{Value, json as object};
 use super::client::{Client, Get};
 use super::json::Row;
 use super::outside::{Listed, ListedKind, ServiceOptions, json};
+use super::tree::Tree;
 use super::{PlexError, Read};
 use crate::secret::Secret;
 
@@ -64,17 +65,17 @@ impl Community {
         })
     }
 
-    fn ask(&self, owner: &Secret, query: &str, variables: &Value) -> Result<Value, PlexError> {
+    fn ask(&self, owner: &Secret, query: &str, variables: &Value) -> Result<Tree, PlexError> {
         let mut call = Get::new("/api", Some(owner));
         call.post = Some(object!({ "query": query, "variables": variables }).to_string());
-        json(&self.client, &call, |value| value.is_object().then(|| value.clone()))
+        json(&self.client, &call, |answer| answer.as_object().map(|_| answer.clone()))
     }
 }
 
 /// The friends; `None` when they are not all told.
-pub(super) fn friends_in(answer: &Value) -> Option<Vec<Friend>> {
-    let rows = answer.pointer("/data/allFriendsV2").and_then(Value::as_array)?;
-    let friend = |row: &Value| {
+pub(super) fn friends_in(answer: &Tree) -> Option<Vec<Friend>> {
+    let rows = answer.at(&["data", "allFriendsV2"])?.as_list()?;
+    let friend = |row: &Tree| {
         let user = Row::new(row.get("user")?).ok()?;
         Some(Friend { uuid: user.id("id")?, name: user.text("username").filter(|name| !name.is_empty())? })
     };
@@ -83,11 +84,11 @@ pub(super) fn friends_in(answer: &Value) -> Option<Vec<Friend>> {
 }
 
 /// A whole watchlist, from what `ask` gives for the page of this number, from 0, after this cursor.
-pub(super) fn pages(mut ask: impl FnMut(usize, &Value) -> Result<Value, PlexError>) -> Read<Vec<Listed>> {
+pub(super) fn pages(mut ask: impl FnMut(usize, Option<&str>) -> Result<Tree, PlexError>) -> Read<Vec<Listed>> {
     let (mut listed, mut problems) = (Vec::new(), Vec::new());
-    let mut after = Value::Null;
+    let mut after: Option<String> = None;
     for page in 0.. {
-        let answer = match ask(page, &after) {
+        let answer = match ask(page, after.as_deref()) {
             Ok(answer) => answer,
             Err(error) if page == 0 => return Read::Failed(error),
             Err(error) => {
@@ -98,8 +99,8 @@ pub(super) fn pages(mut ask: impl FnMut(usize, &Value) -> Result<Value, PlexErro
         if page == 0 && is_private(&answer) {
             return Read::Complete(Vec::new());
         }
-        let hub = answer.pointer("/data/user/watchlist");
-        let Some(nodes) = hub.and_then(|hub| hub.get("nodes")?.as_array()) else {
+        let hub = answer.at(&["data", "user", "watchlist"]);
+        let Some(nodes) = hub.and_then(|hub| hub.get("nodes")?.as_list()) else {
             if page == 0 {
                 return Read::Failed(lacks("holds no watchlist"));
             }
@@ -116,10 +117,12 @@ pub(super) fn pages(mut ask: impl FnMut(usize, &Value) -> Result<Value, PlexErro
             }
         }
         let info = hub.and_then(|hub| hub.get("pageInfo"));
-        let next = info.and_then(|info| info.get("endCursor")).filter(|next| next.is_string());
+        let next = info.and_then(|info| info.get("endCursor")?.as_text());
         match (info.and_then(|info| info.get("hasNextPage")?.as_bool()), next) {
             (Some(false), _) => break,
-            (Some(true), Some(next)) if *next != after && page + 1 < MAX_PAGES => after = next.clone(),
+            (Some(true), Some(next)) if after.as_deref() != Some(next) && page + 1 < MAX_PAGES => {
+                after = Some(next.to_owned());
+            }
             (Some(true), _) => {
                 problems.push("its pages do not end".to_owned());
                 break;
@@ -134,22 +137,22 @@ pub(super) fn pages(mut ask: impl FnMut(usize, &Value) -> Result<Value, PlexErro
 }
 
 /// What went wrong beside an answer.
-fn errors(answer: &Value) -> &[Value] {
-    answer.get("errors").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+fn errors(answer: &Tree) -> &[Tree] {
+    answer.get("errors").and_then(Tree::as_list).unwrap_or_default()
 }
 
 /// How a private list, and one of somebody who is gone, is told: 200 and an error that names no fault.
-fn is_private(answer: &Value) -> bool {
-    let user = answer.pointer("/data/user");
+fn is_private(answer: &Tree) -> bool {
+    let user = answer.at(&["data", "user"]);
     let errors = errors(answer);
-    let not_found = |error: &Value| {
-        error.get("message").and_then(Value::as_str).is_some_and(|text| text.starts_with("User not found"))
+    let not_found = |error: &Tree| {
+        error.get("message").and_then(Tree::as_text).is_some_and(|text| text.starts_with("User not found"))
     };
-    user.is_none_or(Value::is_null) && !errors.is_empty() && errors.iter().all(not_found)
+    user.is_none_or(|user| *user == Tree::Null) && !errors.is_empty() && errors.iter().all(not_found)
 }
 
 /// `Ok(None)` for a kind that no library of films or shows has.
-fn entry(node: &Value) -> Result<Option<Listed>, String> {
+fn entry(node: &Tree) -> Result<Option<Listed>, String> {
     let row = Row::new(node)?;
     let kind = row.text("type").ok_or_else(|| format!("{} has no type", row.name()))?;
     let Some(kind) = ListedKind::read(&kind) else { return Ok(None) };
@@ -174,12 +177,12 @@ mod tests {
     use super::*;
 
     /// A watchlist whose pages are these: how it came, how many calls it took, and the cursors asked for.
-    fn read(answers: &[Value]) -> (String, Vec<Value>) {
+    fn read(answers: &[Value]) -> (String, Vec<Option<String>>) {
         let mut cursors = Vec::new();
         let read = pages(|page, after| {
             assert_eq!(page, cursors.len());
-            cursors.push(after.clone());
-            answers.get(page).filter(|answer| !answer.is_null()).cloned().ok_or_else(|| lacks("broke off"))
+            cursors.push(after.map(str::to_owned));
+            answers.get(page).map(Tree::from).ok_or_else(|| lacks("broke off"))
         });
         let came = |listed: &[Listed]| -> String {
             listed.iter().flat_map(|entry| [" ", entry.guid.as_deref().unwrap()]).collect()
@@ -236,7 +239,7 @@ mod tests {
                 "{answers:?}"
             );
             assert_eq!(cursors.len(), calls);
-            assert_eq!(cursors.get(1), (calls > 1).then_some(&json!("1")));
+            assert_eq!(cursors.get(1), (calls > 1).then(|| Some("1".to_owned())).as_ref());
         }
         let endless: Vec<Value> = (0..).take(MAX_PAGES + 1).map(|n| page(&json!([]), &more(&n.to_string()))).collect();
         assert_eq!(read(&endless).1.len(), MAX_PAGES);
@@ -264,7 +267,7 @@ mod tests {
     #[test]
     fn friends_are_all_told_or_none() {
         let friends = |rows: Value| {
-            friends_in(&json!({"data": {"allFriendsV2": rows}})).map(|all| {
+            friends_in(&Tree::from(&json!({"data": {"allFriendsV2": rows}}))).map(|all| {
                 let show = |friend: Friend| format!("{} {}", friend.uuid, friend.name);
                 all.into_iter().map(show).collect::<Vec<_>>().join(", ")
             })
@@ -285,6 +288,6 @@ mod tests {
             assert_eq!(friends(rows.clone()).as_deref(), expected, "{rows}");
         }
         let in_part = json!({"data": {"allFriendsV2": []}, "errors": [{"message": "timeout"}]});
-        assert_eq!(friends_in(&in_part), None);
+        assert_eq!(friends_in(&Tree::from(&in_part)), None);
     }
 }

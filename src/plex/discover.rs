@@ -10,6 +10,7 @@ use super::address::encode;
 use super::client::{Client, Get};
 use super::json::{Container, Row};
 use super::outside::{Listed, ListedKind, ServiceOptions, ids_of, undecodable};
+use super::tree::Tree;
 use super::{PlexError, Read};
 use crate::secret::Secret;
 
@@ -124,13 +125,13 @@ pub(super) fn pages(mut ask: impl FnMut(u64) -> Result<Container, PlexError>) ->
 }
 
 /// What tells one row from another.
-fn key_of(row: &serde_json::Value) -> String {
+fn key_of(row: &Tree) -> String {
     let key = Row::new(row).ok().and_then(|row| row.id("ratingKey").or_else(|| row.text("guid")));
-    key.unwrap_or_else(|| row.to_string())
+    key.unwrap_or_else(|| format!("{row:?}"))
 }
 
 /// `Ok(None)` for a kind that no library of films or shows has.
-fn entry(row: &serde_json::Value) -> Result<Option<Listed>, String> {
+fn entry(row: &Tree) -> Result<Option<Listed>, String> {
     let row = Row::new(row)?;
     let kind = row.text("type").ok_or_else(|| format!("{} has no type", row.name()))?;
     let Some(kind) = ListedKind::read(&kind) else { return Ok(None) };
@@ -257,7 +258,8 @@ mod tests {
 
     #[test]
     fn an_entry_is_known_by_its_ids() {
-        let show = |row: &Value| entry(row).map(|entry| entry.map(|Listed { guid, ids, .. }| (guid, ids.join(" "))));
+        let show =
+            |row: &Value| entry(&row.into()).map(|entry| entry.map(|Listed { guid, ids, .. }| (guid, ids.join(" "))));
         let guid = |text: &str| Some(text.to_owned());
         for (row, expected) in [
             (json!({"type": "movie", "ratingKey": "a"}), Ok(Some((guid("plex://movie/a"), String::new())))),
@@ -276,7 +278,7 @@ mod tests {
             assert_eq!(show(&row), expected, "{row}");
         }
         let many: Vec<Value> = (0..99).map(|id| json!({"id": format!("imdb://tt{id}")})).collect();
-        let listed = entry(&json!({"type": "movie", "Guid": many})).unwrap().unwrap();
+        let listed = entry(&Tree::from(&json!({"type": "movie", "Guid": many}))).unwrap().unwrap();
         assert_eq!(listed.ids.len(), super::super::outside::MAX_IDS);
     }
 }

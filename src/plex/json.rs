@@ -2,13 +2,13 @@
 //!
 //! Owns every tolerance of form: servers of ten years send numbers as strings, one object instead of
 //! a list, bytes that are not UTF-8, a byte order mark, duplicate keys, raw control characters.
-//! Decoding goes through [`Value`], which takes the last of duplicate keys. Refuses what is no answer
+//! Decoding goes through [`Tree`], which keeps what is read of an answer. Refuses what is no answer
 //! of Plex at all, and never turns what it cannot read into an empty list. A character that could not
 //! be decoded stays visible as U+FFFD; it is never dropped or replaced by one that a name could have.
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use super::tree::{Object, Tree};
 
 /// The keys under which rows come: by class of element in some versions, and all alike in the oldest.
 const ROW_KEYS: [&str; 5] = ["Metadata", "Video", "Track", "Directory", "_children"];
@@ -26,7 +26,7 @@ pub(super) enum Undecodable {
 }
 
 /// Decodes what should be JSON of any form.
-pub(super) fn value(body: &[u8]) -> Result<Value, Undecodable> {
+pub(super) fn value(body: &[u8]) -> Result<Tree, Undecodable> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let text = std::str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
     match text.trim_start().as_bytes().first() {
@@ -45,30 +45,29 @@ pub(super) fn value(body: &[u8]) -> Result<Value, Undecodable> {
 
 /// The `MediaContainer` of an answer.
 #[derive(Debug)]
-pub(super) struct Container(Map<String, Value>);
+pub(super) struct Container(Object);
 
 impl Container {
     /// Decodes the body of an answer.
     pub(super) fn decode(body: &[u8]) -> Result<Self, Undecodable> {
         let foreign = || Undecodable::NotPlex("JSON without a MediaContainer".to_owned());
-        let root = value(body)?;
-        let Value::Object(mut root) = root else { return Err(foreign()) };
-        match root.remove("MediaContainer") {
-            Some(Value::Object(container)) => Ok(Self(container)),
+        let Tree::Object(mut root) = value(body)? else { return Err(foreign()) };
+        match root.take("MediaContainer") {
+            Some(Tree::Object(container)) => Ok(Self(container)),
             // The oldest form has no object around it.
-            None if root.get("_elementType").and_then(Value::as_str) == Some("MediaContainer") => Ok(Self(root)),
+            None if root.get("_elementType").and_then(Tree::as_text) == Some("MediaContainer") => Ok(Self(root)),
             _ => Err(foreign()),
         }
     }
 
     /// All rows, whatever their key. An element that is no object is a row too: a bad one.
-    pub(super) fn rows(&self) -> Vec<&Value> {
+    pub(super) fn rows(&self) -> Vec<&Tree> {
         let mut rows = Vec::new();
-        for value in ROW_KEYS.iter().filter_map(|key| self.0.get(*key)) {
+        for value in ROW_KEYS.iter().filter_map(|key| self.0.get(key)) {
             match value {
-                Value::Null => {}
-                Value::Object(map) if map.is_empty() => {}
-                Value::Array(list) => rows.extend(list),
+                Tree::Null => {}
+                Tree::Object(object) if object.is_empty() => {}
+                Tree::List(list) => rows.extend(list),
                 single => rows.push(single),
             }
         }
@@ -98,15 +97,15 @@ impl Container {
 
 /// One JSON object, whose fields are read as what they mean and not as what they are.
 #[derive(Clone, Copy)]
-pub(super) struct Row<'a>(&'a Map<String, Value>);
+pub(super) struct Row<'a>(&'a Object);
 
 impl<'a> Row<'a> {
-    /// Takes `value` for a row.
+    /// Takes `tree` for a row.
     ///
     /// # Errors
     /// It is no object.
-    pub(super) fn new(value: &'a Value) -> Result<Self, String> {
-        value.as_object().map(Self).ok_or_else(|| "a row is not an object".to_owned())
+    pub(super) fn new(tree: &'a Tree) -> Result<Self, String> {
+        tree.as_object().map(Self).ok_or_else(|| "a row is not an object".to_owned())
     }
 
     /// A whole number, from a number, a text or a truth value. Fractions are cut off.
@@ -114,21 +113,21 @@ impl<'a> Row<'a> {
         // Through the decimal text, which unlike a cast never wraps or saturates.
         let whole = |number: f64| format!("{:.0}", number.trunc()).parse().ok();
         match self.0.get(key)? {
-            Value::Number(number) => number.as_i64().or_else(|| whole(number.as_f64()?)),
-            Value::String(text) => {
+            Tree::Number(number) => number.as_i64().or_else(|| whole(number.as_f64()?)),
+            Tree::Text(text) => {
                 let text = text.trim();
                 text.parse().ok().or_else(|| whole(text.parse().ok()?))
             }
-            Value::Bool(truth) => Some(i64::from(*truth)),
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
+            Tree::Bool(truth) => Some(i64::from(*truth)),
+            Tree::Null | Tree::List(_) | Tree::Object(_) => None,
         }
     }
 
     /// An opaque id, from a text or a whole number.
     pub(super) fn id(self, key: &str) -> Option<String> {
         match self.0.get(key)? {
-            Value::String(text) => Some(text.trim()).filter(|id| (1..=MAX_ID).contains(&id.len())).map(str::to_owned),
-            Value::Number(_) => self.int(key).map(|id| id.to_string()),
+            Tree::Text(text) => Some(text.trim()).filter(|id| (1..=MAX_ID).contains(&id.len())).map(str::to_owned),
+            Tree::Number(_) => self.int(key).map(|id| id.to_string()),
             _ => None,
         }
     }
@@ -136,7 +135,7 @@ impl<'a> Row<'a> {
     /// A truth value, from one, a number or a text.
     pub(super) fn flag(self, key: &str) -> bool {
         match self.0.get(key) {
-            Some(Value::String(text)) if text.trim().eq_ignore_ascii_case("true") => true,
+            Some(Tree::Text(text)) if text.trim().eq_ignore_ascii_case("true") => true,
             _ => self.int(key).is_some_and(|number| number != 0),
         }
     }
@@ -144,9 +143,9 @@ impl<'a> Row<'a> {
     /// Yes or no, where it is said so that it cannot be mistaken.
     pub(super) fn truth(self, key: &str) -> Option<bool> {
         match self.0.get(key)? {
-            Value::Bool(truth) => Some(*truth),
-            Value::Number(number) => number.as_i64().map(|number| number != 0),
-            Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+            Tree::Bool(truth) => Some(*truth),
+            Tree::Number(number) => number.as_i64().map(|number| number != 0),
+            Tree::Text(text) => match text.trim().to_ascii_lowercase().as_str() {
                 "1" | "true" => Some(true),
                 "0" | "false" => Some(false),
                 _ => None,
@@ -159,15 +158,15 @@ impl<'a> Row<'a> {
     /// only digits comes as a number from some servers.
     pub(super) fn text(self, key: &str) -> Option<String> {
         match self.0.get(key)? {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
+            Tree::Text(text) => Some(text.as_ref().to_owned()),
+            Tree::Number(number) => Some(number.to_string()),
             _ => None,
         }
     }
 
     /// Whether anything at all is there.
     pub(super) fn has(self, key: &str) -> bool {
-        self.0.get(key).is_some_and(|value| !value.is_null())
+        self.0.get(key).is_some_and(|value| *value != Tree::Null)
     }
 
     /// The objects of a list, which may be absent, null, empty or a single object.
@@ -178,18 +177,18 @@ impl<'a> Row<'a> {
         let wrong = || format!("{} of {} is no list of objects", key, self.name());
         match self.0.get(key) {
             None => Ok(self.old_children(key)),
-            Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Object(map)) if map.is_empty() => Ok(Vec::new()),
-            Some(Value::Object(map)) => Ok(vec![Row(map)]),
-            Some(Value::Array(list)) => list.iter().map(|value| value.as_object().map(Row).ok_or_else(wrong)).collect(),
-            Some(Value::Bool(_) | Value::Number(_) | Value::String(_)) => Err(wrong()),
+            Some(Tree::Null) => Ok(Vec::new()),
+            Some(Tree::Object(object)) if object.is_empty() => Ok(Vec::new()),
+            Some(Tree::Object(object)) => Ok(vec![Row(object)]),
+            Some(Tree::List(list)) => list.iter().map(|tree| tree.as_object().map(Row).ok_or_else(wrong)).collect(),
+            Some(Tree::Bool(_) | Tree::Number(_) | Tree::Text(_)) => Err(wrong()),
         }
     }
 
     /// The children of class `key` in the oldest form, where all sit in one list.
     fn old_children(self, key: &str) -> Vec<Row<'a>> {
-        let children = self.0.get("_children").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let rows = children.iter().filter_map(Value::as_object).map(Row);
+        let children = self.0.get("_children").and_then(Tree::as_list).unwrap_or_default();
+        let rows = children.iter().filter_map(Tree::as_object).map(Row);
         rows.filter(|child| child.text("_elementType").as_deref() == Some(key)).collect()
     }
 
@@ -269,12 +268,12 @@ fn describe_markup(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn row(value: &Value) -> Row<'_> {
-        Row::new(value).unwrap()
+    fn row<T>(value: &Value, read: impl FnOnce(Row<'_>) -> T) -> T {
+        read(Row::new(&value.into()).unwrap())
     }
 
     fn decoded(body: impl AsRef<[u8]>) -> Container {
@@ -305,9 +304,9 @@ mod tests {
             (json!([7]), None),
             (json!({"a": 7}), None),
         ] {
-            assert_eq!(row(&json!({"n": value})).int("n"), number, "{value}");
+            assert_eq!(row(&json!({"size": value}), |row| row.int("size")), number, "{value}");
         }
-        assert_eq!(row(&json!({})).int("n"), None);
+        assert_eq!(row(&json!({}), |row| row.int("size")), None);
     }
 
     #[test]
@@ -323,35 +322,35 @@ mod tests {
             (json!(null), None),
             (json!({}), None),
         ] {
-            assert_eq!(row(&json!({"i": value})).id("i").as_deref(), id, "{value}");
+            assert_eq!(row(&json!({"id": value}), |row| row.id("id")).as_deref(), id, "{value}");
         }
     }
 
     #[test]
     fn a_truth_value_is_read_from_whatever_holds_one() {
         for value in [json!(true), json!(1), json!("1"), json!("true"), json!("True"), json!(1_700_000_000)] {
-            assert!(row(&json!({"b": value})).flag("b"), "{value}");
+            assert!(row(&json!({"live": value}), |row| row.flag("live")), "{value}");
         }
         for value in [json!(false), json!(0), json!("0"), json!("false"), json!(""), json!(null), json!([])] {
-            assert!(!row(&json!({"b": value})).flag("b"), "{value}");
+            assert!(!row(&json!({"live": value}), |row| row.flag("live")), "{value}");
         }
-        assert!(!row(&json!({})).flag("b"));
+        assert!(!row(&json!({}), |row| row.flag("live")));
     }
 
     #[test]
     fn a_list_may_be_absent_null_empty_or_one_object() {
         for (value, length) in [
             (json!({}), Some(0)),
-            (json!({"L": null}), Some(0)),
-            (json!({"L": []}), Some(0)),
-            (json!({"L": {}}), Some(0)),
-            (json!({"L": {"id": 1}}), Some(1)),
-            (json!({"L": [{"id": 1}, {"id": 2}]}), Some(2)),
-            (json!({"L": [{"id": 1}, null]}), None),
-            (json!({"L": "x"}), None),
-            (json!({"L": 1}), None),
+            (json!({"Media": null}), Some(0)),
+            (json!({"Media": []}), Some(0)),
+            (json!({"Media": {}}), Some(0)),
+            (json!({"Media": {"id": 1}}), Some(1)),
+            (json!({"Media": [{"id": 1}, {"id": 2}]}), Some(2)),
+            (json!({"Media": [{"id": 1}, null]}), None),
+            (json!({"Media": "x"}), None),
+            (json!({"Media": 1}), None),
         ] {
-            assert_eq!(row(&value).list("L").ok().map(|list| list.len()), length, "{value}");
+            assert_eq!(row(&value, |row| row.list("Media").ok().map(|list| list.len())), length, "{value}");
         }
     }
 
@@ -377,7 +376,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_nearly_json_are_read() {
-        let title = |body: &[u8]| row(decoded(body).rows()[0]).text("title").unwrap();
+        let title = |body: &[u8]| Row::new(decoded(body).rows()[0]).unwrap().text("title").unwrap();
         let with = |title: &[u8]| {
             let mut body = br#"{"MediaContainer":{"Metadata":{"ratingKey":"1","type":"movie","title":""#.to_vec();
             body.extend_from_slice(title);

@@ -6,10 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::Value;
-
 use super::client::{Client, Get};
 use super::json::Container;
+use super::tree::Tree;
 use super::wire;
 use super::{Item, PlexError, Read};
 use crate::secret::Secret;
@@ -112,7 +111,7 @@ impl Listing {
     }
 
     /// Reads rows, keeping what is wrong with them.
-    fn read(&mut self, path: &str, rows: &[&Value], library: Option<&str>) -> Vec<Item> {
+    fn read(&mut self, path: &str, rows: &[&Tree], library: Option<&str>) -> Vec<Item> {
         let mut items = Vec::new();
         for row in rows {
             match wire::item(row, library) {
@@ -171,7 +170,7 @@ pub(super) fn rows<T>(
     client: &Client,
     path: &str,
     who: &Secret,
-    read: impl Fn(&Value) -> Result<T, String>,
+    read: impl Fn(&Tree) -> Result<T, String>,
 ) -> Read<Vec<T>> {
     let answer = client.get(&Get::new(path, Some(who))).and_then(|answer| {
         lacks_nothing(path, &answer.container, None)?;

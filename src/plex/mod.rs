@@ -23,6 +23,7 @@ mod rss;
 mod server;
 #[cfg(test)]
 mod stub;
+mod tree;
 mod wire;
 mod xml;
 

@@ -12,6 +12,7 @@ use super::client::{Client, Get};
 use super::failure::Asked;
 use super::json::{Row, Undecodable, value};
 use super::server::ServerOptions;
+use super::tree::Tree;
 use super::xml::{self, Element};
 use crate::secret::Secret;
 
@@ -102,14 +103,10 @@ pub struct Listed {
 }
 
 /// Reads JSON of any form and makes something of it.
-pub(super) fn json<T>(
-    client: &Client,
-    call: &Get<'_>,
-    read: impl FnOnce(&serde_json::Value) -> Option<T>,
-) -> Result<T, PlexError> {
+pub(super) fn json<T>(client: &Client, call: &Get<'_>, read: impl FnOnce(&Tree) -> Option<T>) -> Result<T, PlexError> {
     let body = client.fetch(call)?;
-    let value = value(&body).map_err(|why| undecodable(client, call, why))?;
-    read(&value).ok_or_else(|| misshapen(call))
+    let tree = value(&body).map_err(|why| undecodable(client, call, why))?;
+    read(&tree).ok_or_else(|| misshapen(call))
 }
 
 /// Reads XML and makes something of it.

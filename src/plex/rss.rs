@@ -4,13 +4,13 @@
 //! wanted, and what is not proves nothing. Its address is as good as a password, so no message names
 //! more of it than its number. No token is ever sent.
 
-use serde_json::Value;
 use ureq::http::Uri;
 
 use super::PlexError;
 use super::client::{Client, Get};
 use super::json::{MAX_ID, Row, Undecodable, value};
 use super::outside::{Listed, ListedKind, MAX_IDS, Service, ServiceOptions, document, undecodable};
+use super::tree::Tree;
 use super::xml::Element;
 
 /// The newest entries that count. Plex shows 50; what is seen is kept, and a feed may be anybody's.
@@ -83,13 +83,13 @@ pub(super) fn entries(body: &[u8]) -> Result<Option<Vec<FeedEntry>>, Undecodable
         return Ok(is_feed.then(|| items.filter_map(entry).take(MAX_ENTRIES).collect()));
     }
     let feed = value(body)?;
-    let entry = |item: &Value| {
+    let entry = |item: &Tree| {
         let row = Row::new(item).ok()?;
-        let guids = item.get("guids").and_then(Value::as_array).into_iter().flatten();
-        let ids = guids.filter_map(|guid| guid.as_str().map(|guid| guid.trim().to_owned())).collect();
+        let guids = item.get("guids").and_then(Tree::as_list).unwrap_or_default();
+        let ids = guids.iter().filter_map(|guid| guid.as_text().map(|guid| guid.trim().to_owned())).collect();
         self::entry(&row.text("category")?, ids, row.text("author").as_deref())
     };
-    let items = feed.get("items").and_then(Value::as_array);
+    let items = feed.get("items").and_then(Tree::as_list);
     Ok(items.map(|items| items.iter().filter_map(entry).take(MAX_ENTRIES).collect()))
 }
 

@@ -4,9 +4,8 @@
 //! bad row costs that row and not the listing. Refuses to invent: a row without its key, or whose
 //! files cannot be read, is a problem that the caller hears of; a field that is missing stays missing.
 
-use serde_json::Value;
-
 use super::json::{Container, Row};
+use super::tree::Tree;
 use super::{
     Identity, Item, ItemKind, Library, LibraryKind, List, ListKind, Part, RatingKey, Session, ShowRef, Version,
 };
@@ -41,7 +40,7 @@ pub(super) fn account_name(container: &Container, id: &str) -> Option<String> {
 ///
 /// # Errors
 /// What is wrong with the row.
-pub(super) fn item(row: &Value, library: Option<&str>) -> Result<Option<Item>, String> {
+pub(super) fn item(row: &Tree, library: Option<&str>) -> Result<Option<Item>, String> {
     let row = Row::new(row)?;
     let kind = match row.text("type").as_deref() {
         Some("movie") => ItemKind::Movie,
@@ -140,7 +139,7 @@ fn part(row: Row<'_>) -> Result<Part, String> {
 ///
 /// # Errors
 /// What is wrong with the row.
-pub(super) fn library(row: &Value) -> Result<Library, String> {
+pub(super) fn library(row: &Tree) -> Result<Library, String> {
     let row = Row::new(row)?;
     let id = row.id("key").ok_or_else(|| format!("{} has no key", row.name()))?;
     let stamps = ["updatedAt", "scannedAt", "contentChangedAt"].map(|key| row.int(key));
@@ -164,7 +163,7 @@ pub(super) fn library(row: &Value) -> Result<Library, String> {
 ///
 /// # Errors
 /// What is wrong with the row.
-pub(super) fn list(row: &Value) -> Result<Option<List>, String> {
+pub(super) fn list(row: &Tree) -> Result<Option<List>, String> {
     let row = Row::new(row)?;
     let kind = match row.text("type").as_deref() {
         Some("playlist") if row.text("playlistType").is_none_or(|kind| kind == "video") => ListKind::Playlist,
@@ -180,7 +179,7 @@ pub(super) fn list(row: &Value) -> Result<Option<List>, String> {
 ///
 /// # Errors
 /// What is wrong with the row.
-pub(super) fn session(row: &Value) -> Result<Session, String> {
+pub(super) fn session(row: &Tree) -> Result<Session, String> {
     let row = Row::new(row)?;
     let first = |key| Ok::<_, String>(row.list(key)?.into_iter().next());
     let (user, player) = (first("User")?, first("Player")?);
@@ -226,7 +225,7 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::super::json::Undecodable;
     use super::*;
@@ -236,7 +235,7 @@ mod tests {
     }
 
     fn parsed(value: &Value) -> Item {
-        item(value, Some("9")).unwrap().unwrap()
+        item(&value.into(), Some("9")).unwrap().unwrap()
     }
 
     #[test]
@@ -313,7 +312,7 @@ mod tests {
             json!({"key": "/library/metadata/22/allLeaves", "title": "All episodes", "leafCount": 18}),
             json!({"key": "/library/metadata/22/allLeaves", "type": "season", "title": "All episodes"}),
         ] {
-            assert_eq!(item(&value, None), Ok(None), "{value}");
+            assert_eq!(item(&Tree::from(&value), None), Ok(None), "{value}");
         }
         for (value, problem) in [
             (json!({"type": "episode", "title": "A"}), "row \"A\" has no ratingKey"),
@@ -331,7 +330,7 @@ mod tests {
             (json!("row"), "a row is not an object"),
             (json!(null), "a row is not an object"),
         ] {
-            assert_eq!(item(&value, None), Err(problem.to_owned()), "{value}");
+            assert_eq!(item(&Tree::from(&value), None), Err(problem.to_owned()), "{value}");
         }
     }
 
@@ -352,12 +351,12 @@ mod tests {
     fn a_library_is_read() {
         let value = json!({"key": 1, "type": "show", "title": "TV", "refreshing": "1", "hidden": 2,
             "Location": [{"id": 1, "path": "/a"}, {"id": 2}, {"id": 3, "path": r"D:\b"}]});
-        let read = library(&value).unwrap();
+        let read = library(&Tree::from(&value)).unwrap();
         assert_eq!((read.id.as_str(), read.kind, read.refreshing), ("1", LibraryKind::Show, true));
         assert_eq!(read.locations, [PlexPath::new("/a"), PlexPath::new(r"D:\b")]);
-        let bare = library(&json!({"key": "7"})).unwrap();
+        let bare = library(&Tree::from(&json!({"key": "7"}))).unwrap();
         assert_eq!((bare.title.as_str(), bare.kind, bare.locations.len()), ("7", LibraryKind::Other, 0));
-        assert_eq!(library(&json!({"title": "TV"})), Err("row \"TV\" has no key".to_owned()));
+        assert_eq!(library(&Tree::from(&json!({"title": "TV"}))), Err("row \"TV\" has no key".to_owned()));
     }
 
     #[test]
@@ -376,10 +375,10 @@ mod tests {
             (json!({"ratingKey": 5, "type": "playlist", "title": "Tonight", "playlistType": "audio"}), None),
             (json!({"ratingKey": 5, "type": "movie", "title": "Tonight"}), None),
         ] {
-            assert_eq!(super::list(&value), Ok(expected.map(|kind| list(kind, "Tonight"))), "{value}");
+            assert_eq!(super::list(&Tree::from(&value)), Ok(expected.map(|kind| list(kind, "Tonight"))), "{value}");
         }
         assert_eq!(
-            super::list(&json!({"type": "playlist", "title": "A"})),
+            super::list(&Tree::from(&json!({"type": "playlist", "title": "A"}))),
             Err("row \"A\" has no ratingKey".to_owned())
         );
     }
@@ -409,7 +408,7 @@ mod tests {
             "TranscodeSession": {"key": "x"},
             "Media": [{"id": "5", "Part": [{"id": "6", "file": "Dune.mkv"}, {"id": 7, "file": "/m/Dune.mkv"},
                 {"file": r"D:\m\Dune.mkv"}, {"file": r"\\nas\Dune.mkv"}, {"file": "C:relative"}, {}]}]});
-        let read = session(&value).unwrap();
+        let read = session(&Tree::from(&value)).unwrap();
         assert_eq!(
             read.files.iter().map(PlexPath::as_str).collect::<Vec<_>>(),
             ["/m/Dune.mkv", r"D:\m\Dune.mkv", r"\\nas\Dune.mkv"]
@@ -433,11 +432,11 @@ mod tests {
             (json!({"type": "movie", "Media": [{"Part": {"decision": "transcode", "file": "x"}}]}), false, true),
             (json!({}), false, false),
         ] {
-            let read = session(&value).unwrap();
+            let read = session(&Tree::from(&value)).unwrap();
             assert!(read.files.is_empty() && read.rating_key.is_none());
             assert_eq!((read.live, read.transcoding), (live, transcoding), "{value}");
         }
-        assert!(session(&json!({"Media": [1]})).is_err());
+        assert!(session(&Tree::from(&json!({"Media": [1]}))).is_err());
     }
 
     #[test]
