@@ -10,92 +10,30 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-/// All fields that are read, in the order of bytes.
-const NAMES: &[&str] = &[
-    "Account",
-    "Directory",
-    "Guid",
-    "Location",
-    "Media",
-    "MediaContainer",
-    "Metadata",
-    "Part",
-    "Player",
-    "Setting",
-    "Track",
-    "TranscodeSession",
-    "User",
-    "Video",
-    "_children",
-    "_elementType",
-    "accessToken",
-    "accessible",
-    "addedAt",
-    "admin",
-    "allFriendsV2",
-    "authToken",
-    "author",
-    "bitrate",
-    "category",
-    "clientIdentifier",
-    "contentChangedAt",
-    "data",
-    "decision",
-    "deletedAt",
-    "duration",
-    "endCursor",
-    "errors",
-    "exists",
-    "file",
-    "friendlyName",
-    "grandparentRatingKey",
-    "grandparentTitle",
-    "guid",
-    "guids",
-    "hasNextPage",
-    "height",
-    "id",
-    "index",
-    "items",
-    "key",
-    "lastViewedAt",
-    "leafCount",
-    "librarySectionID",
-    "live",
-    "machineIdentifier",
-    "message",
-    "name",
-    "nodes",
-    "pageInfo",
-    "parentIndex",
-    "parentRatingKey",
-    "parentTitle",
-    "path",
-    "playlistType",
-    "product",
-    "protected",
-    "proxyType",
-    "ratingKey",
-    "refreshing",
-    "scannedAt",
-    "size",
-    "state",
-    "title",
-    "totalSize",
-    "type",
-    "updatedAt",
-    "user",
-    "username",
-    "users",
-    "uuid",
-    "value",
-    "version",
-    "videoResolution",
-    "viewCount",
-    "viewOffset",
-    "viewedLeafCount",
-    "watchlist",
-    "year",
+/// All fields that are read, by their length in bytes.
+#[rustfmt::skip]
+const NAMES: [&[&str]; 21] = [
+    &[],
+    &[],
+    &["id"],
+    &["key"],
+    &["Guid", "Part", "User", "data", "file", "guid", "live", "name", "path", "size", "type", "user", "uuid", "year"],
+    &["Media", "Track", "Video", "admin", "guids", "index", "items", "nodes", "state", "title", "users", "value"],
+    &["Player", "author", "errors", "exists", "height"],
+    &["Account", "Setting", "addedAt", "bitrate", "message", "product", "version"],
+    &["Location", "Metadata", "category", "decision", "duration", "pageInfo", "username"],
+    &["Directory", "_children", "authToken", "deletedAt", "endCursor", "leafCount", "protected", "proxyType", "ratingKey", "scannedAt", "totalSize", "updatedAt", "viewCount", "watchlist"],
+    &["accessible", "refreshing", "viewOffset"],
+    &["accessToken", "hasNextPage", "parentIndex", "parentTitle"],
+    &["_elementType", "friendlyName", "lastViewedAt", "playlistType"],
+    &[],
+    &["MediaContainer"],
+    &["parentRatingKey", "videoResolution", "viewedLeafCount"],
+    &["TranscodeSession", "clientIdentifier", "contentChangedAt", "grandparentTitle", "librarySectionID"],
+    &["machineIdentifier"],
+    &[],
+    &[],
+    &["grandparentRatingKey"],
 ];
 
 /// A value and what is in it.
@@ -147,7 +85,7 @@ impl Tree {
 
 impl Object {
     pub(super) fn get(&self, name: &str) -> Option<&Tree> {
-        debug_assert!(NAMES.binary_search(&name).is_ok(), "{name} is missing in NAMES");
+        debug_assert!(known(name).is_some(), "{name} is missing in NAMES");
         self.fields.iter().rev().find(|(other, _)| *other == name).map(|(_, tree)| tree)
     }
 
@@ -161,6 +99,13 @@ impl Object {
     pub(super) fn is_empty(&self) -> bool {
         self.fields.is_empty() && !self.has_others
     }
+}
+
+/// The field of this name, when it is one of those that are read.
+fn known(name: &str) -> Option<&'static str> {
+    let first = name.as_bytes().first()?;
+    // Most fields are none of these, and few are of one length and begin alike.
+    NAMES.get(name.len())?.iter().find(|known| known.as_bytes()[0] == *first && **known == name).copied()
 }
 
 /// The name of a field, when it is one of those that are read.
@@ -178,7 +123,7 @@ impl<'de> Deserialize<'de> for Name {
             }
 
             fn visit_str<E>(self, name: &str) -> Result<Name, E> {
-                Ok(Name(NAMES.binary_search(&name).ok().map(|at| NAMES[at])))
+                Ok(Name(known(name)))
             }
         }
 
@@ -261,8 +206,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_in_order() {
-        assert!(NAMES.is_sorted_by(|one, next| one < next), "binary search needs it");
+    fn every_name_is_found_by_its_length() {
+        for (length, names) in NAMES.iter().enumerate() {
+            for name in *names {
+                assert_eq!((name.len(), known(name)), (length, Some(*name)));
+            }
+        }
+        assert_eq!((known(""), known("summary"), known(&"x".repeat(99))), (None, None, None));
     }
 
     #[test]
