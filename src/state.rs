@@ -223,7 +223,8 @@ fn parsed<T: DeserializeOwned>(file: File) -> serde_json::Result<T> {
     }
     let mut text = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     file.read_to_end(&mut text).map_err(serde_json::Error::io)?;
-    serde_json::from_slice(&text)
+    // All at once, which is quicker than text by text.
+    serde_json::from_str(std::str::from_utf8(&text).map_err(serde::de::Error::custom)?)
 }
 
 /// Whether the file at `path` is what [`StateDir::write`] would make of `value`.
