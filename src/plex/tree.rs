@@ -25,7 +25,7 @@ const NAMES: [&[&str]; 21] = [
     &["Directory", "_children", "authToken", "deletedAt", "endCursor", "leafCount", "protected", "proxyType", "ratingKey", "scannedAt", "totalSize", "updatedAt", "viewCount", "watchlist"],
     &["accessible", "refreshing", "viewOffset"],
     &["accessToken", "hasNextPage", "parentIndex", "parentTitle"],
-    &["_elementType", "friendlyName", "lastViewedAt", "playlistType"],
+    &["_elementType", "allFriendsV2", "friendlyName", "lastViewedAt", "playlistType"],
     &[],
     &["MediaContainer"],
     &["parentRatingKey", "videoResolution", "viewedLeafCount"],

@@ -200,7 +200,12 @@ fn members(
     for (list, read) in lists.iter().zip(reads) {
         let mut came = round.take(asked, read, || format!("what is in \"{}\"", list.title));
         came.retain(|item| counts(item) && seen.insert(item.rating_key.clone()));
-        items.append(&mut came);
+        if items.is_empty() {
+            // Mostly there is one list, and it may be a long one.
+            items = came;
+        } else {
+            items.append(&mut came);
+        }
     }
     items
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::paths::MediaPath;
 use crate::shared::{Pool, Text};
@@ -203,6 +203,7 @@ pub enum Class {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
     /// All parts in the order of play, at least one. The first one names the unit.
+    #[serde(deserialize_with = "without_spare_room")]
     pub parts: Vec<FileKey>,
     /// As people know it: `Severance S02E04`, `Dune: Part Two (2024)`.
     pub title: Text,
@@ -219,6 +220,13 @@ pub struct Want {
     pub show: Option<Text>,
     pub rank: Rank,
     pub reasons: Reasons,
+}
+
+/// There is mostly one part, of very many wants.
+fn without_spare_room<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<FileKey>, D::Error> {
+    let mut parts = Vec::deserialize(deserializer)?;
+    parts.shrink_to_fit();
+    Ok(parts)
 }
 
 impl Want {
