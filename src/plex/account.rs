@@ -62,7 +62,7 @@ impl Account {
     /// How the call failed; [`PlexError::Forbidden`] or [`PlexError::NotFound`] may mean that there is none.
     pub fn home(&self, owner: &Secret) -> Result<Vec<HomeUser>, PlexError> {
         let call = Get::new("/api/v2/home/users", Some(owner));
-        json(&self.client, &call, home_users)
+        json(&self.client, &call, |answer| home_users(&answer))
     }
 
     /// Everybody with whom the server is shared. Invitations that are still open are left out.
@@ -84,7 +84,7 @@ impl Account {
         call.post = Some(String::new());
         self.keep_pace();
         let what = "holds no token".to_owned();
-        json(&self.client, &call, |user| Some(switched(user)))?
+        json(&self.client, &call, |user| Some(switched(&user)))?
             .ok_or_else(|| PlexError::Lacks { endpoint: call.endpoint(), what })
     }
 
@@ -97,7 +97,7 @@ impl Account {
         let mut call = Get::new("/api/v2/resources", Some(account));
         "includeHttps=1".clone_into(&mut call.query);
         self.keep_pace();
-        json(&self.client, &call, |resources| token_of(resources, machine_id))
+        json(&self.client, &call, |resources| token_of(&resources, machine_id))
     }
 
     fn keep_pace(&self) {

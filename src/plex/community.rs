@@ -68,7 +68,7 @@ impl Community {
     fn ask(&self, owner: &Secret, query: &str, variables: &Value) -> Result<Tree, PlexError> {
         let mut call = Get::new("/api", Some(owner));
         call.post = Some(object!({ "query": query, "variables": variables }).to_string());
-        json(&self.client, &call, |answer| answer.as_object().map(|_| answer.clone()))
+        json(&self.client, &call, |answer| answer.as_object().is_some().then_some(answer))
     }
 }
 

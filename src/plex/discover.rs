@@ -99,8 +99,13 @@ pub(super) fn pages(mut ask: impl FnMut(u64) -> Result<Container, PlexError>) ->
         }
         let before = repeated;
         for row in &rows {
-            if !seen.insert(key_of(row)) {
+            let key = key_of(row);
+            let is_known_by_its_key = key.is_some();
+            if !seen.insert(key.unwrap_or_else(|| format!("{row:?}"))) {
                 repeated += 1;
+                if !is_known_by_its_key {
+                    problems.push(format!("{WATCHLIST}: rows that nothing tells apart"));
+                }
                 continue;
             }
             match entry(row) {
@@ -124,10 +129,9 @@ pub(super) fn pages(mut ask: impl FnMut(u64) -> Result<Container, PlexError>) ->
     Read::from_parts(listed, problems)
 }
 
-/// What tells one row from another.
-fn key_of(row: &Tree) -> String {
-    let key = Row::new(row).ok().and_then(|row| row.id("ratingKey").or_else(|| row.text("guid")));
-    key.unwrap_or_else(|| format!("{row:?}"))
+/// What tells one row from another; `None` when Plex did not say.
+fn key_of(row: &Tree) -> Option<String> {
+    Row::new(row).ok().and_then(|row| row.id("ratingKey").or_else(|| row.text("guid")))
 }
 
 /// `Ok(None)` for a kind that no library of films or shows has.
@@ -196,6 +200,17 @@ mod tests {
             let calls = count / 100 + 1;
             assert_eq!(read(|from, _| Some(without_total(from))), (Some(count), String::new(), calls), "{count}");
         }
+    }
+
+    #[test]
+    fn rows_that_nothing_tells_apart_make_no_whole_list() {
+        let keyless = |_: usize| json!({"type": "artist"});
+        let read = read(|from, _| {
+            let rows: Vec<Value> = if from < 200 { (0..100).map(keyless).collect() } else { vec![row(1)] };
+            Some(answer(None, &rows))
+        });
+        assert_eq!(read.0, Some(0));
+        assert!(read.1.contains("nothing tells apart"), "{}", read.1);
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub(super) fn value(body: &[u8]) -> Result<Tree, Undecodable> {
         serde_json::from_str(&repair(&text)).map_err(|_| Undecodable::Syntax {
             offset: byte_offset(&text, &error),
             why: error.to_string(),
-            cut: error.is_eof(),
+            // Within a number that is passed over the parser only says that it is none.
+            cut: error.is_eof() || text.ends_with(['-', '+', '.', 'e', 'E']),
         })
     })
 }
@@ -409,6 +410,7 @@ mod tests {
             (r#"{"MediaContainer":{"#, 18, true),
             (r#"{"MediaContainer":{"a":"#, 22, true),
             ("{\n\n\"MediaContainer\" 1}", 20, false),
+            (r#"{"MediaContainer":{"rating":8."#, 29, true),
             ("OK", 0, false),
             (r#"{"MediaContainer":{}} x"#, 22, false),
         ] {

@@ -17,7 +17,7 @@ use crate::secret::Secret;
 const MAX_PAGES: usize = 400;
 
 /// So many rows are made room for at once when a server says that there are as many or more.
-const MAX_RESERVED: usize = 100_000;
+const MAX_RESERVED: u64 = 100_000;
 
 /// One listing that is asked for.
 pub(super) struct Ask<'a> {
@@ -53,8 +53,8 @@ impl Ask<'_> {
             };
             if page == 0 {
                 lacks_nothing(&self.path, &answer.container, answer.total)?;
-                let total = answer.total.map_or(0, |total| usize::try_from(total).unwrap_or(MAX_RESERVED));
-                listing.items.reserve_exact(total.min(MAX_RESERVED));
+                let said = answer.total.unwrap_or(0).min(MAX_RESERVED);
+                listing.items.reserve_exact(usize::try_from(said).unwrap_or(0));
             } else if answer.total != total {
                 listing.problems.push(format!("{} changed while it was read", self.path));
             }

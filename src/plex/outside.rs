@@ -103,10 +103,10 @@ pub struct Listed {
 }
 
 /// Reads JSON of any form and makes something of it.
-pub(super) fn json<T>(client: &Client, call: &Get<'_>, read: impl FnOnce(&Tree) -> Option<T>) -> Result<T, PlexError> {
+pub(super) fn json<T>(client: &Client, call: &Get<'_>, read: impl FnOnce(Tree) -> Option<T>) -> Result<T, PlexError> {
     let body = client.fetch(call)?;
     let tree = value(&body).map_err(|why| undecodable(client, call, why))?;
-    read(&tree).ok_or_else(|| misshapen(call))
+    read(tree).ok_or_else(|| misshapen(call))
 }
 
 /// Reads XML and makes something of it.

@@ -1,8 +1,8 @@
 //! Linking this machine to a Plex account by a PIN that a person types at plex.tv/link.
 //!
-//! Owns the two calls of that conversation, which are the only ones that go to plex.tv without a token and
-//! the only POST of the program. Refuses an answer that is none, an id or a code that could be anything but
-//! digits and letters, and to wait longer than the PIN lives. The token that comes is a [`Secret`].
+//! Owns the two calls of that conversation, which are the only ones that go to plex.tv without a token.
+//! Refuses an answer that is none, an id or a code that could be anything but digits and letters, and to wait
+//! longer than the PIN lives. The token that comes is a [`Secret`].
 
 use std::time::Duration;
 

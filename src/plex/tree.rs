@@ -1,9 +1,10 @@
 //! The part of a JSON document that this program reads.
 //!
 //! Owns the names of all fields that any reader asks for. A row of Plex has dozens of others, summaries and cast
-//! among them: they are passed over where they stand, so that a listing of thousands takes neither memory nor time
-//! for them. Of duplicate fields the last counts. Refuses to be asked for a field that is not in [`NAMES`], which would
-//! never be there: that is a mistake of this program, and tests find it.
+//! among them: they are passed over where they stand, so that a listing of thousands takes no memory and hardly any
+//! time for them. Nor are they looked at closely: how large a number is there, how deep a list, which half of a
+//! character, is nobody's business. Of duplicate fields the last counts. Refuses to be asked for a field that is not in
+//! [`NAMES`], which would never be there: that is a mistake of this program, and tests find it.
 
 use std::fmt;
 
@@ -22,7 +23,8 @@ const NAMES: [&[&str]; 21] = [
     &["Player", "author", "errors", "exists", "height"],
     &["Account", "Setting", "addedAt", "bitrate", "message", "product", "version"],
     &["Location", "Metadata", "category", "decision", "duration", "pageInfo", "username"],
-    &["Directory", "_children", "authToken", "deletedAt", "endCursor", "leafCount", "protected", "proxyType", "ratingKey", "scannedAt", "totalSize", "updatedAt", "viewCount", "watchlist"],
+    &["Directory", "_children", "authToken", "deletedAt", "endCursor", "leafCount", "protected", "proxyType",
+        "ratingKey", "scannedAt", "totalSize", "updatedAt", "viewCount", "watchlist"],
     &["accessible", "refreshing", "viewOffset"],
     &["accessToken", "hasNextPage", "parentIndex", "parentTitle"],
     &["_elementType", "allFriendsV2", "friendlyName", "lastViewedAt", "playlistType"],
@@ -91,6 +93,7 @@ impl Object {
 
     /// The same, taken out of it.
     pub(super) fn take(&mut self, name: &str) -> Option<Tree> {
+        debug_assert!(known(name).is_some(), "{name} is missing in NAMES");
         let place = self.fields.iter().rposition(|(other, _)| *other == name)?;
         Some(self.fields.remove(place).1)
     }

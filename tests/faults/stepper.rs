@@ -3,8 +3,8 @@
 //! Owns the choice of these calls and one count of them over all threads of the program, so that the
 //! same run has the same numbers again. One call ends before the next of any thread begins: what is
 //! recorded before a kill has happened, in that order, and nothing else has. A seccomp filter stops only
-//! what is chosen; everything else runs at full speed. Only x86-64: the registers of a call are read and
-//! written here.
+//! what is chosen; everything else runs at full speed. Only x86-64, whose registers are read and written
+//! here, and Linux 4.8, since when a call that was stopped at next stops when it returns.
 #![expect(unsafe_code, reason = "ptrace, seccomp and waitpid have no safe binding")]
 #![allow(
     clippy::cast_possible_truncation,
@@ -136,9 +136,11 @@ pub fn run(mut command: Command, world: &Path, mut fate: impl FnMut(usize, &Call
         if busy == Some(pid) && (is_gone || has_returned) {
             busy = None;
         }
-        if !is_gone && event == libc::PTRACE_EVENT_SECCOMP {
+        if is_gone {
+            // Somebody else's turn may have come.
+        } else if event == libc::PTRACE_EVENT_SECCOMP {
             waiting.push_back(pid);
-        } else if !is_gone {
+        } else {
             if !is_set_up {
                 is_set_up = true;
                 let options = libc::PTRACE_O_TRACESECCOMP | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACESYSGOOD;

@@ -86,10 +86,11 @@ mod tests {
             2 => json!({"authToken": "t"}),
             3 => json!({"data": {"allFriendsV2": each(&|id| json!({"user": {"id": id, "username": "carl"}}))}}),
             4 => json!({"data": {"user": {"watchlist": {
-                "nodes": each(&|id| json!({"id": format!("a{id}"), "type": "MOVIE"})),
+                "nodes": each(&|id| json!({"id": format!("a{id}"), "type": "MOVIE", "title": "x", "image": {"alt": [8.4]}})),
                 "pageInfo": {"hasNextPage": false, "endCursor": "c"}}}}}),
             5 => json!({"MediaContainer": {"size": rows, "totalSize": rows, "Metadata":
-                each(&|id| json!({"ratingKey": format!("a{id}"), "type": "show", "Guid": [{"id": "imdb://tt1"}]}))}}),
+                each(&|id| json!({"ratingKey": format!("a{id}"), "type": "show", "Guid": [{"id": "imdb://tt1"}],
+                    "summary": "x \u{e9}", "rating": 8.4, "Image": [{"url": "u", "n": [1, {}]}]}))}}),
             _ => json!({"items": each(&|id| json!({"category": "movie", "guids": [format!("imdb://tt{id}")]}))}),
         }
     }
