@@ -60,6 +60,22 @@ impl Daemon {
 
 struct Stopped<'a>(&'a Daemon);
 
+impl Stopped<'_> {
+    /// Ends a process that waits for the daemon. What the daemon had taken before it was stopped it has to answer
+    /// first: nothing else wakes whoever waits for that.
+    fn kills(&self, child: &mut Child) {
+        child.kill().unwrap();
+        let begun = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < FOR_EVER, "it cannot be killed");
+            self.0.signal(Signal::CONT);
+            std::thread::sleep(Duration::from_millis(2));
+            self.0.signal(Signal::STOP);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
 impl Drop for Stopped<'_> {
     fn drop(&mut self) {
         self.0.signal(Signal::CONT);
@@ -327,8 +343,7 @@ fn a_share_that_stops_in_the_middle_of_a_copy_is_settled_by_the_next_run() {
     // It waits, as everybody does who writes to a dead share; another run is turned away meanwhile.
     assert_eq!(ends(env, &["sync"]).status, 75);
     ends(env, &["status"]).expect(0);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    stopped.kills(&mut child);
     ends(env, &["sync"]).expect(4);
     drop(stopped);
     env.sync();
