@@ -131,6 +131,7 @@ fn lanes_that_are_asked_to_stop_leave_nothing_and_the_next_run_goes_on() {
         while films_begun() < 2 && child.try_wait().unwrap().is_none() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
+        assert!(films_begun() >= 2, "{placement}: no two lanes were at work");
         // It may have ended by itself.
         let _gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let run = Run::from(child.wait_with_output().unwrap());
