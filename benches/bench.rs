@@ -87,6 +87,10 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
         Some("account") => return measure::account(&args[1..]),
+        Some("devices") => {
+            measure::devices(args[1].as_ref(), args[2].as_ref(), args.len() > 3);
+            return ExitCode::SUCCESS;
+        }
         Some("plan") => return growth::plan(args[1].parse().unwrap()),
         _ => {}
     }

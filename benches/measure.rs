@@ -1,9 +1,14 @@
 //! What a process costs, by the kernel's own account of it, and what comes of running several in turn.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::mem::MaybeUninit;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
+
+use memmap2::{Advice, MmapMut};
+use rustix::fs::{Mode, OFlags};
 
 /// What one run cost, its children included.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +59,34 @@ pub fn account<S: AsRef<OsStr>>(command: &[S]) -> ExitCode {
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
     println!("{wall} {} {}", seconds(usage.ru_utime) + seconds(usage.ru_stime), usage.ru_maxrss as f64 / 1024.0);
     ExitCode::SUCCESS
+}
+
+/// What nobody can beat who reads, writes and, to verify, reads again, one after the other: the devices themselves,
+/// past the page cache, a huge page at a time, because ordinary pages make small requests of it. Durable at the end.
+pub fn devices(source: &Path, folder: &Path, reads_again: bool) {
+    const STEP: usize = 2 << 20;
+    let target = folder.join("devices");
+    let mut memory = MmapMut::map_anon(2 * STEP).unwrap();
+    let start = memory.as_ptr().align_offset(STEP);
+    memory.advise_range(Advice::HugePage, start, STEP).unwrap();
+    let buffer = &mut memory[start..start + STEP];
+    let open = |path: &Path, flags| {
+        let flags = flags | OFlags::DIRECT | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).unwrap()
+    };
+    let read = |path: &Path, buffer: &mut [u8]| {
+        let file = open(path, OFlags::RDONLY);
+        while rustix::io::read(&file, &mut *buffer).unwrap() > 0 {}
+    };
+    read(source, buffer);
+    let file = open(&target, OFlags::WRONLY | OFlags::CREATE);
+    for _ in 0..fs::metadata(source).unwrap().len() / STEP as u64 {
+        assert_eq!(rustix::io::write(&file, buffer).unwrap(), STEP);
+    }
+    rustix::fs::fsync(&file).unwrap();
+    if reads_again {
+        read(&target, buffer);
+    }
 }
 
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {

@@ -18,15 +18,6 @@ const fn peer(name: &'static str, needs: &'static str, script: &'static str) -> 
     Peer { name, needs, script }
 }
 
-/// What nobody can beat who reads, writes and reads again: the devices themselves, one after the other as in turns of
-/// one thread.
-pub const DEVICE: Peer = peer(
-    "the devices alone (dd: read, write, read)",
-    "dd",
-    r#"t="$2/${1##*/}"; dd if="$1" of=/dev/null iflag=direct bs=4M status=none
-dd if=/dev/zero of="$t" oflag=direct bs=4M count="$(stat -c %s "$1")" iflag=count_bytes status=none; sync -f "$2"
-dd if="$t" of=/dev/null iflag=direct bs=4M status=none"#,
-);
 pub const CP: Peer = peer("cp; sync", "cp", r#"cp -a "$1" "$2/"; sync -f "$2""#);
 pub const CP_CMP: Peer = peer("cp; sync; cmp", "cp", r#"cp -a "$1" "$2/"; sync -f "$2"; cmp "$1" "$2/${1##*/}""#);
 pub const RSYNC: Peer = peer("rsync -a --fsync", "rsync", r#"rsync -a --fsync "$1" "$2/""#);
@@ -61,7 +52,7 @@ with open(a, "rb") as source, open(b, "wb") as target:
 shutil.copystat(a, b)' "$1" "$2"; sync -f "$2""#,
 );
 
-const ALL: [Peer; 10] = [DEVICE, CP, CP_CMP, RSYNC, RSYNC_CHECK, RCLONE_MOVE, RCLONE, XCP, SHUTIL, PLEXCACHE_D];
+const ALL: [Peer; 9] = [CP, CP_CMP, RSYNC, RSYNC_CHECK, RCLONE_MOVE, RCLONE, XCP, SHUTIL, PLEXCACHE_D];
 
 impl Peer {
     pub fn is_there(&self) -> bool {

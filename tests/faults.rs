@@ -17,6 +17,7 @@
 //! | short write | half of what is asked for at every write, and from there on | [`errors`] |
 //! | power cut | the order of effects, syncs and records: nothing is relied on before it is durable | [`durability`] |
 //! | full state disk | no media file is touched after the first write to the history that fails | [`errors`] |
+//! | large file | kills, errors and short writes while threads copy it past the page cache | [`large`] |
 //! | lanes | kills, errors and power cuts while two lanes are at work; as root | [`lanes`] |
 //!
 //! Each in every placement. What must hold after the fault, after each of the two runs that follow, and
@@ -40,6 +41,8 @@ mod errors;
 mod kill;
 #[path = "faults/lanes.rs"]
 mod lanes;
+#[path = "faults/large.rs"]
+mod large;
 #[path = "faults/order.rs"]
 mod order;
 #[path = "faults/stepper.rs"]

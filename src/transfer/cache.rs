@@ -17,7 +17,7 @@ use crate::checksum::Checksum;
 use crate::config::Placement;
 use crate::history::record::Published;
 use crate::plan::Why;
-use crate::tier::{Fingerprint, Folder, Kind, MAX_NAME, Root, Stat};
+use crate::tier::{Fingerprint, Folder, Kind, MAX_NAME, Root, Stat, Tier};
 
 impl Transfer<'_> {
     pub(super) async fn cache(&self, job: &Job<'_>, watch: &mut Watch<'_>) -> Attempt<Finished> {
@@ -137,7 +137,7 @@ impl Transfer<'_> {
         }
         let Names { part, old, .. } = &job.names;
         let target = ops::create(to, part).during("making a temporary file")?;
-        let copied = self.fill(job, source, &target, finished, watch).await;
+        let copied = self.fill(job, source, (&target, root.tier), finished, watch).await;
         let placed = copied.and_then(|checksum| {
             // As it was proved: under its final name others may change it.
             let copy = Stat::of_file(&target).during("looking at the copy")?.fingerprint();
@@ -167,7 +167,7 @@ impl Transfer<'_> {
         &self,
         job: &Job<'_>,
         source: &Source<'_>,
-        target: &File,
+        (target, tier): (&File, Tier),
         finished: &mut Finished,
         watch: &mut Watch<'_>,
     ) -> Attempt<Checksum> {
@@ -182,7 +182,7 @@ impl Transfer<'_> {
             CopyError::Cancelled if wanted_by_a_writer.get() => a_writer_came(),
             error => copy_trouble(error),
         };
-        let written = write_contents(&source.file, target, source.stat.size, &self.options.copy, &mut watch);
+        let written = write_contents(&source.file, (target, tier), source.stat.size, &self.options.copy, &mut watch);
         let written = written.map_err(trouble)?;
         // Before the one sync, which is for both.
         let warnings = copy_metadata(&source.file, target).during("keeping owner, mode and times")?;

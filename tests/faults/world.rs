@@ -144,13 +144,23 @@ impl World {
         Some(Self::lay_out(env, Some(mount), placement, job))
     }
 
+    /// The same with a film-sized episode of another show, on a real disk: it is copied by threads, past the page cache
+    /// where the file system of the temporary directory is one of those.
+    pub fn with_large_file(placement: &'static str, job: Job) -> Self {
+        let env = Self::env_in(&std::env::temp_dir(), placement);
+        env.on_deck("owner", &env.episode("Fargo", 1, 1, (66 << 20) + 5));
+        Self::lay_out(env, None, placement, job)
+    }
+
     fn env(placement: &str) -> TestEnv {
         // Kills and errors try the logic, not the disk, so memory will do, and it is quick.
         let memory = Path::new("/dev/shm");
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("plexcache-faults-");
-        let dir = if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() };
-        let mut env = TestEnv::at(dir.unwrap(), placement);
+        Self::env_in(if memory.is_dir() { memory } else { Path::new("/tmp") }, placement)
+    }
+
+    fn env_in(parent: &Path, placement: &str) -> TestEnv {
+        let dir = tempfile::Builder::new().prefix("plexcache-faults-").tempdir_in(parent).unwrap();
+        let mut env = TestEnv::at(dir, placement);
         env.settings.push_str("[select]\nnext_episodes = 0\n");
         env
     }

@@ -1,32 +1,25 @@
 //! The copy engine: the contents of one file, written and, once they are durable, read back from the device.
 //!
-//! Owns the loop that reads, hashes and writes; knows nothing of names, owners or placements. It refuses
-//! to call a copy good when the source did not have the expected size from beginning to end, when any
+//! Owns the decision how a file is copied, and that a copy is good; knows nothing of names, owners or placements. It
+//! refuses to call a copy good when the source did not have the expected size from beginning to end, when any
 //! write-back failed once (a second `fsync` may succeed although the kernel dropped the pages), or
 //! when the device gives back other bytes. The sync between the two is the caller's, who does several side by
-//! side. Memory stays flat whatever the size, and what others had in the page cache stays there: pages that
-//! this loop brought in are dropped behind it.
-//!
-//! The offsets of the descriptors are neither used nor kept.
+//! side. Memory stays flat whatever the size, and what others had in the page cache stays there.
 
 use std::fs::File;
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::device::{BLOCK, Buffer, CHUNK, drop_cached, read_until, within_unit};
-use super::flow::{Pace, SourcePages, WriteBack};
-use super::outcome::go_on;
-use super::outcome::{CopyError, Watch};
-use super::readback::checksum;
-use super::readback::{ReadBack, expect_size, is_sparse};
+use super::device::{BLOCK, Buffer, drop_cached, within_unit};
+use super::ends::{Source, Target};
+use super::flow::Pace;
+use super::outcome::{CopyError, Watch, go_on};
+use super::readback::{ReadBack, checksum, expect_size, is_sparse};
+use super::stream::{Follower, stream};
 use crate::checksum::Checksum;
-use crate::checksum::Hasher;
+use crate::tier::Tier;
 
 /// What must hold before a copy is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,14 +51,12 @@ pub(crate) struct Copied {
 struct Rhythm {
     /// What is handed to the device at once. While one window is under way the next is filled.
     window: u64,
-    /// How far the reading back stays behind what is written out, so that a disk's own cache has moved on.
+    /// How far the reading back stays behind what is written out, so that a disk's own cache has moved on. A file
+    /// that is no larger is not worth threads.
     distance: u64,
 }
 
 const RHYTHM: Rhythm = Rhythm { window: 8 << 20, distance: 64 << 20 };
-
-/// The longest pause between two looks at `watch`.
-const SLICE: Duration = Duration::from_millis(100);
 
 /// A copy of which every byte is written and on its way to the device, and nothing is durable yet.
 pub(crate) struct Written {
@@ -83,23 +74,23 @@ enum Proof {
     ReadBack { written: Checksum, sparse: bool, begun: Option<Box<ReadBack>> },
 }
 
-/// Writes all of `source` into `target`, which was just created empty and is open for reading and writing.
+/// Writes all of `source` into `target`, which was just created empty on that tier and is open for reading and writing.
 ///
 /// Sparse files stay sparse. Within one file system that can, the target becomes a clone. The device has been told
 /// to begin with all of it on return, so that of several files none waits for another one.
 pub(crate) fn write_contents(
     source: &File,
-    target: &File,
+    (target, tier): (&File, Tier),
     expected_size: u64,
     options: &CopyOptions,
     watch: &mut Watch<'_>,
 ) -> Result<Written, CopyError> {
-    write_in_rhythm(source, target, expected_size, options, RHYTHM, watch)
+    write_in_rhythm(source, (target, tier), expected_size, options, RHYTHM, watch)
 }
 
 fn write_in_rhythm(
     source: &File,
-    target: &File,
+    (target, tier): (&File, Tier),
     size: u64,
     options: &CopyOptions,
     rhythm: Rhythm,
@@ -116,16 +107,35 @@ fn write_in_rhythm(
     } else {
         reserve(target, size)?;
     }
-    let mut pump = Pump::new(source, target, size, sparse, rhythm, options.bytes_per_second);
+    let mut from = Source::new(source, size, rhythm.window);
+    let mut to = Target::new(target, rhythm.window);
+    let mut pace = Pace::new(options.bytes_per_second, Instant::now());
     let mut begun = None;
-    // Reading a file back while it grows takes direct reads, and a file with no holes still to come.
-    if options.verify == Verify::Checksum && !sparse && size > rhythm.distance {
-        begun = Some(Box::new(ReadBack::new(target, size, sparse).map_err(CopyError::ReadBack)?));
+    let is_large = !sparse && size > rhythm.distance;
+    if is_large {
+        from = from.past_page_cache();
+        // To hard disks the page cache writes, which keeps several requests under way where we have one.
+        if tier == Tier::Cache {
+            to = to.past_page_cache();
+        }
+        if options.verify == Verify::Checksum {
+            // Any other way of reading would find the pages that are being written.
+            let read_back = ReadBack::new(target, size, sparse).map_err(CopyError::ReadBack)?;
+            begun = read_back.is_direct().then(|| Box::new(read_back));
+        }
     }
-    let written = match begun.as_mut().filter(|read_back| read_back.is_direct()) {
-        Some(read_back) => run_followed(&mut pump, read_back, rhythm.distance, watch)?,
-        None => pump.run(watch)?,
-    };
+    let follower = begun.as_deref_mut().map(|read_back| Follower { read_back, distance: rhythm.distance });
+    // Without threads one after the other only takes longer.
+    if !is_large || !stream(&mut from, &mut to, size, &mut pace, follower, watch)? {
+        one_by_one(&mut from, &mut to, size, sparse, &mut pace, watch)?;
+    }
+    expect_size(source, size)?;
+    if sparse {
+        // A hole at the end is made by nothing else.
+        rustix::fs::ftruncate(target, size).map_err(write_error)?;
+    }
+    to.finish(size)?;
+    let written = from.checksum();
     let proof = match options.verify {
         Verify::Size => Proof::Size(written),
         Verify::Checksum => Proof::ReadBack { written, sparse, begun },
@@ -172,157 +182,57 @@ impl Written {
     }
 }
 
-/// Runs the pump while a second thread reads back, a distance behind it, what is on the device by then.
-///
-/// Only the calling thread writes or decides anything, and when it is done it takes the reading over,
-/// so that `watch` is heard to the end.
-fn run_followed(
-    pump: &mut Pump<'_>,
-    read_back: &mut ReadBack,
-    distance: u64,
-    watch: &mut Watch<'_>,
-) -> Result<Checksum, CopyError> {
-    let done = AtomicBool::new(false);
-    let (settled, written_out) = mpsc::channel();
-    thread::scope(|scope| {
-        let follow = || {
-            while let Ok(end) = written_out.recv() {
-                while !done.load(Ordering::Relaxed) && read_back.next + CHUNK as u64 + distance <= end {
-                    read_back.step()?;
-                }
-            }
-            // Taken into this closure, so that it is gone, and the pump hears of it, when the reading fails.
-            drop(written_out);
-            Ok(())
-        };
-        // Without a thread all of it is read back at the end, which only takes longer.
-        let follower = thread::Builder::new().name("read-back".into()).spawn_scoped(scope, follow).ok();
-        pump.settled = follower.is_some().then_some(settled);
-        let written = pump.run(watch);
-        done.store(true, Ordering::Relaxed);
-        pump.settled = None;
-        if let Some(follower) = follower {
-            follower.join().expect("the follower has no invariant to break")?;
-        }
-        written
-    })
-}
-
-/// Moves the bytes from the source to the target.
-struct Pump<'a> {
-    source: &'a File,
-    target: &'a File,
+/// Copies block by block, each read and then written, and of a sparse file only what is no hole.
+fn one_by_one(
+    source: &mut Source<'_>,
+    target: &mut Target<'_>,
     size: u64,
     sparse: bool,
-    pace: Pace,
-    source_pages: SourcePages,
-    write_back: WriteBack,
-    hasher: Hasher,
-    buffer: Buffer,
-    /// Told how much of the target is on its device.
-    settled: Option<mpsc::Sender<u64>>,
-}
-
-impl<'a> Pump<'a> {
-    fn new(source: &'a File, target: &'a File, size: u64, sparse: bool, rhythm: Rhythm, rate: Option<u64>) -> Self {
-        _ = rustix::fs::fadvise(source, 0, None, Advice::Sequential);
-        // Keeps the access time, and the disk from writing it. Refused unless the file is ours.
-        if let Ok(flags) = rustix::fs::fcntl_getfl(source) {
-            _ = rustix::fs::fcntl_setfl(source, flags | OFlags::NOATIME);
+    pace: &mut Pace,
+    watch: &mut Watch<'_>,
+) -> Result<(), CopyError> {
+    let mut buffer = Buffer::for_file(size).map_err(CopyError::Read)?;
+    let mut offset = 0;
+    while offset < size {
+        let (start, end) = if sparse { next_data(source.file, offset, size)? } else { (offset, size) };
+        if offset < start {
+            buffer.bytes().fill(0);
         }
-        Self {
-            source,
-            target,
-            size,
-            sparse,
-            pace: Pace::new(rate, Instant::now()),
-            source_pages: SourcePages::new(source, size, rhythm.window),
-            write_back: WriteBack::new(rhythm.window),
-            hasher: Hasher::default(),
-            buffer: Buffer::new(within_unit(BLOCK, 0, size)),
-            settled: None,
-        }
-    }
-
-    /// Copies everything, and has the device begin with what it does not have yet.
-    fn run(&mut self, watch: &mut Watch<'_>) -> Result<Checksum, CopyError> {
-        let mut offset = 0;
-        while offset < self.size {
-            let (start, end) = if self.sparse { self.next_data(offset)? } else { (offset, self.size) };
-            offset = self.skip_hole(offset, start, watch)?;
-            while offset < end {
-                offset = self.copy_block(offset, end, watch)?;
-            }
-        }
-        expect_size(self.source, self.size)?;
-        if self.sparse {
-            // A hole at the end is made by nothing else.
-            rustix::fs::ftruncate(self.target, self.size).map_err(write_error)?;
-        }
-        self.write_back.all_is_written(self.target, self.size).map_err(CopyError::Write)?;
-        Ok(self.hasher.finish())
-    }
-
-    /// Where the next data begin and end. Asked only of files with fewer blocks than their size takes.
-    fn next_data(&self, offset: u64) -> Result<(u64, u64), CopyError> {
-        let start = match rustix::fs::seek(self.source, SeekFrom::Data(offset)) {
-            Ok(start) => start.max(offset),
-            Err(Errno::NXIO) => return Ok((self.size, self.size)),
-            // No such question on this file system: all of it counts as data.
-            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => offset,
-            Err(error) => return Err(CopyError::Read(error.into())),
-        };
-        let end = match rustix::fs::seek(self.source, SeekFrom::Hole(start)) {
-            Ok(end) if end > start => end,
-            Err(error) if !matches!(error, Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NXIO) => {
-                return Err(CopyError::Read(error.into()));
-            }
-            _ => self.size,
-        };
-        Ok((start.min(self.size), end.min(self.size)))
-    }
-
-    /// Counts the hole from `offset` to `end` as zeros.
-    fn skip_hole(&mut self, mut offset: u64, end: u64, watch: &mut Watch<'_>) -> Result<u64, CopyError> {
-        if offset < end {
-            self.buffer.bytes().fill(0);
-        }
-        while offset < end {
-            let length = within_unit(BLOCK, offset, end);
-            self.hasher.update(&self.buffer.bytes()[..length]);
+        while offset < start {
+            let length = within_unit(BLOCK, offset, start);
+            source.count(&buffer.bytes()[..length]);
             offset += length as u64;
             go_on(watch, offset)?;
         }
-        Ok(offset)
-    }
-
-    /// Copies what lies between `offset` and the end of its block, or `end` where that is nearer.
-    fn copy_block(&mut self, offset: u64, end: u64, watch: &mut Watch<'_>) -> Result<u64, CopyError> {
-        let length = within_unit(BLOCK, offset, end);
-        let bytes = &mut self.buffer.bytes()[..length];
-        if read_until(self.source, offset, bytes, length).map_err(CopyError::Read)? < length {
-            return Err(CopyError::SourceChanged);
-        }
-        self.hasher.update(bytes);
-        write_all(self.target, offset, bytes).map_err(CopyError::Write)?;
-        let offset = offset + length as u64;
-        self.source_pages.passed(self.source, offset);
-        if let Some(end) = self.write_back.written(self.target, offset).map_err(CopyError::Write)?
-            && self.settled.as_ref().is_some_and(|settled| settled.send(end).is_err())
-        {
-            // The follower ended, so it has an error, and that one is the reason; this one is not seen.
-            return Err(CopyError::Cancelled);
-        }
-        go_on(watch, offset)?;
-        let mut pause = self.pace.pause(length as u64, Instant::now());
-        while !pause.is_zero() {
-            let slice = pause.min(SLICE);
-            thread::sleep(slice);
-            pause -= slice;
+        while offset < end {
+            let length = within_unit(BLOCK, offset, end);
+            source.read(offset, &mut buffer, length)?;
+            target.write(offset, &buffer.bytes()[..length])?;
+            offset += length as u64;
             go_on(watch, offset)?;
+            pace.wait(length as u64, offset, watch)?;
         }
-        Ok(offset)
     }
+    Ok(())
+}
+
+/// Where the next data from `offset` on begin and end. Asked only of files with fewer blocks than their size takes.
+fn next_data(source: &File, offset: u64, size: u64) -> Result<(u64, u64), CopyError> {
+    let start = match rustix::fs::seek(source, SeekFrom::Data(offset)) {
+        Ok(start) => start.max(offset),
+        Err(Errno::NXIO) => return Ok((size, size)),
+        // No such question on this file system: all of it counts as data.
+        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => offset,
+        Err(error) => return Err(CopyError::Read(error.into())),
+    };
+    let end = match rustix::fs::seek(source, SeekFrom::Hole(start)) {
+        Ok(end) if end > start => end,
+        Err(error) if !matches!(error, Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NXIO) => {
+            return Err(CopyError::Read(error.into()));
+        }
+        _ => size,
+    };
+    Ok((start.min(size), end.min(size)))
 }
 
 /// Makes the target share the blocks of the source, where both are on one file system that can.
@@ -363,31 +273,18 @@ fn reserve(target: &File, size: u64) -> Result<(), CopyError> {
     }
 }
 
-fn write_all(target: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::pwrite(target, bytes, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(length) => {
-                offset += length as u64;
-                bytes = &bytes[length..];
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
 fn write_error(error: Errno) -> CopyError {
     CopyError::Write(error.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::ops::ControlFlow;
     use std::os::unix::fs::{FileExt, MetadataExt};
 
     use proptest::prelude::*;
+    use rustix::fs::Advice;
 
     use super::*;
     use crate::transfer::engine::flow::LOOK_AHEAD;
@@ -397,8 +294,8 @@ mod tests {
     use crate::transfer::engine::sys;
 
     /// Small enough for the follower to have work in a test.
-    const QUICK: Rhythm = Rhythm { window: BLOCK as u64, distance: BLOCK as u64 };
-    const MIB: u64 = BLOCK as u64;
+    const QUICK: Rhythm = Rhythm { window: UNIT, distance: 2 * UNIT };
+    const UNIT: u64 = BLOCK as u64;
     const CHECKED: CopyOptions = CopyOptions { verify: Verify::Checksum, bytes_per_second: None };
     const SIZED: CopyOptions = CopyOptions { verify: Verify::Size, bytes_per_second: None };
 
@@ -420,7 +317,18 @@ mod tests {
         rhythm: Rhythm,
         watch: &mut Watch<'_>,
     ) -> Result<Copied, CopyError> {
-        let written = write_in_rhythm(source, target, size, options, rhythm, watch)?;
+        copy_to_tier(source, (target, Tier::Cache), size, options, rhythm, watch)
+    }
+
+    fn copy_to_tier(
+        source: &File,
+        (target, tier): (&File, Tier),
+        size: u64,
+        options: &CopyOptions,
+        rhythm: Rhythm,
+        watch: &mut Watch<'_>,
+    ) -> Result<Copied, CopyError> {
+        let written = write_in_rhythm(source, (target, tier), size, options, rhythm, watch)?;
         target.sync_all().map_err(CopyError::Write)?;
         written.prove(target, watch)
     }
@@ -438,13 +346,15 @@ mod tests {
     }
 
     fn assert_copies(bytes: &[u8], options: &CopyOptions) {
-        let (source, target) = (file_of(bytes), new_file());
-        let size = bytes.len() as u64;
-        let copied = copy_in_rhythm(&source, &target, size, options, QUICK, &mut never_stop).unwrap();
-        assert_eq!(copied, Copied { bytes: size, checksum: sum_of(bytes) });
-        assert!(content(&target) == bytes, "the copy of {size} bytes differs");
-        assert_eq!(checksum(&target, &mut never_stop).unwrap(), copied.checksum);
-        assert!(same_contents(&source, &target, &mut never_stop).unwrap());
+        let (source, size) = (file_of(bytes), bytes.len() as u64);
+        for (tier, rhythm) in [(Tier::Cache, QUICK), (Tier::Array, QUICK), (Tier::Cache, RHYTHM)] {
+            let target = new_file();
+            let copied = copy_to_tier(&source, (&target, tier), size, options, rhythm, &mut never_stop).unwrap();
+            assert_eq!(copied, Copied { bytes: size, checksum: sum_of(bytes) });
+            assert!(content(&target) == bytes, "the copy of {size} bytes differs");
+            assert_eq!(checksum(&target, &mut never_stop).unwrap(), copied.checksum);
+            assert!(same_contents(&source, &target, &mut never_stop).unwrap());
+        }
     }
 
     #[test]
@@ -458,7 +368,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(12))]
+        #![proptest_config(ProptestConfig::with_cases(6))]
         #[test]
         fn any_size_is_copied_whole(size in 0_usize..4 * BLOCK, seed: u64) {
             assert_copies(&noise(size, seed), &CHECKED);
@@ -493,9 +403,9 @@ mod tests {
     fn a_long_hole_takes_no_room_and_counts_as_zeros() {
         let (source, target) = (new_file(), new_file());
         source.write_all_at(b"head", 0).unwrap();
-        source.set_len(40 * MIB).unwrap();
-        source.write_all_at(b"tail", 48 * MIB - 4).unwrap();
-        let copied = copy_contents(&source, &target, 48 * MIB, &CHECKED, &mut never_stop).unwrap();
+        source.set_len(40 * UNIT).unwrap();
+        source.write_all_at(b"tail", 48 * UNIT - 4).unwrap();
+        let copied = copy_contents(&source, &target, 48 * UNIT, &CHECKED, &mut never_stop).unwrap();
         assert!(target.metadata().unwrap().blocks() < 64, "{}", target.metadata().unwrap().blocks());
         assert_eq!(copied.checksum, sum_of(&content(&source)));
         assert!(same_contents(&source, &target, &mut never_stop).unwrap());
@@ -511,7 +421,7 @@ mod tests {
                     heard += 1;
                     if heard == calls { ControlFlow::Break(Stop) } else { ControlFlow::Continue(()) }
                 };
-                let error = copy_in_rhythm(&source, &new_file(), 4 * MIB, &options, QUICK, &mut stop).unwrap_err();
+                let error = copy_in_rhythm(&source, &new_file(), 4 * UNIT, &options, QUICK, &mut stop).unwrap_err();
                 assert!(matches!(error, CopyError::Cancelled), "{error}");
                 assert_eq!(heard, calls);
             }
@@ -522,24 +432,24 @@ mod tests {
     fn a_stop_while_reading_back_is_heard() {
         let source = file_of(&noise(2 * BLOCK, 1));
         // All is written when the second block is reported, and what follows is the reading back.
-        let mut stop = |done| if done < 2 * MIB { ControlFlow::Continue(()) } else { ControlFlow::Break(Stop) };
+        let mut stop = |done| if done < 2 * UNIT { ControlFlow::Continue(()) } else { ControlFlow::Break(Stop) };
         let mut reports = 0;
         let mut late_stop = |done| {
-            reports += u32::from(done == 2 * MIB);
+            reports += u32::from(done == 2 * UNIT);
             if reports < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(Stop) }
         };
         for watch in [&mut stop as &mut Watch<'_>, &mut late_stop] {
-            let error = copy_contents(&source, &new_file(), 2 * MIB, &CHECKED, watch).unwrap_err();
+            let error = copy_contents(&source, &new_file(), 2 * UNIT, &CHECKED, watch).unwrap_err();
             assert!(matches!(error, CopyError::Cancelled), "{error}");
         }
     }
 
     #[test]
     fn progress_never_goes_back_and_ends_at_the_size() {
-        let (mut last, size) = (0, 3 * MIB + 9);
+        let (mut last, size) = (0, 3 * UNIT + 9);
         let source = file_of(&noise(3 * BLOCK + 9, 1));
         let mut watch = |done| {
-            assert!(done >= last && done <= last + MIB, "from {last} to {done}");
+            assert!(done >= last && done <= last + UNIT, "from {last} to {done}");
             last = done;
             ControlFlow::Continue(())
         };
@@ -550,7 +460,7 @@ mod tests {
     #[test]
     fn a_source_of_another_size_than_expected_is_a_changed_source() {
         let source = file_of(&noise(BLOCK, 1));
-        for expected in [0, MIB - 1, MIB + 1] {
+        for expected in [0, UNIT - 1, UNIT + 1] {
             let error = copy_contents(&source, &new_file(), expected, &CHECKED, &mut never_stop).unwrap_err();
             assert!(matches!(error, CopyError::SourceChanged), "{error}");
         }
@@ -558,10 +468,11 @@ mod tests {
 
     #[test]
     fn a_source_that_grows_or_shrinks_in_between_is_a_changed_source() {
-        for (at, new_size) in [(0, 4 * MIB), (0, MIB), (MIB, 2 * MIB + 1), (3 * MIB, 3 * MIB + 1), (3 * MIB, 0)] {
+        for (at, new_size) in [(0, 4 * UNIT), (0, UNIT), (UNIT, 2 * UNIT + 1), (3 * UNIT, 3 * UNIT + 1), (3 * UNIT, 0)]
+        {
             let source = file_of(&noise(3 * BLOCK, 1));
             let mut watch = once_at(at, || source.set_len(new_size).unwrap());
-            let error = copy_in_rhythm(&source, &new_file(), 3 * MIB, &CHECKED, QUICK, &mut watch).unwrap_err();
+            let error = copy_in_rhythm(&source, &new_file(), 3 * UNIT, &CHECKED, QUICK, &mut watch).unwrap_err();
             assert!(matches!(error, CopyError::SourceChanged), "{at} {new_size}: {error}");
         }
     }
@@ -569,9 +480,9 @@ mod tests {
     #[test]
     fn a_sparse_source_that_shrinks_is_a_changed_source() {
         let source = file_of(&noise(BLOCK, 1));
-        source.set_len(8 * MIB).unwrap();
-        let mut watch = once_at(MIB, || source.set_len(2 * MIB).unwrap());
-        let error = copy_contents(&source, &new_file(), 8 * MIB, &CHECKED, &mut watch).unwrap_err();
+        source.set_len(8 * UNIT).unwrap();
+        let mut watch = once_at(UNIT, || source.set_len(2 * UNIT).unwrap());
+        let error = copy_contents(&source, &new_file(), 8 * UNIT, &CHECKED, &mut watch).unwrap_err();
         assert!(matches!(error, CopyError::SourceChanged), "{error}");
     }
 
@@ -579,11 +490,11 @@ mod tests {
     fn other_bytes_on_the_device_are_a_mismatch() {
         let bytes = noise(7 * BLOCK + 3, 1);
         // The first and the last byte, in what the follower reads and in what is left for the end.
-        for (rhythm, at) in [(QUICK, 0), (RHYTHM, 0), (QUICK, 7 * MIB + 2), (RHYTHM, 3 * MIB)] {
+        for (rhythm, at) in [(QUICK, 0), (RHYTHM, 0), (QUICK, 7 * UNIT + 2), (RHYTHM, 3 * UNIT)] {
             let (source, target) = (file_of(&bytes), new_file());
             let size = bytes.len() as u64;
             let other = [!bytes[usize::try_from(at).unwrap()]];
-            let after = if at == 0 { MIB } else { size };
+            let after = if at == 0 { UNIT } else { size };
             let mut watch = once_at(after, || target.write_all_at(&other, at).unwrap());
             let error = copy_in_rhythm(&source, &target, size, &CHECKED, rhythm, &mut watch).unwrap_err();
             assert!(matches!(error, CopyError::Mismatch), "{at}: {error}");
@@ -597,8 +508,8 @@ mod tests {
     fn a_target_that_lost_its_end_is_a_mismatch() {
         for (rhythm, options) in [(QUICK, CHECKED), (RHYTHM, CHECKED), (RHYTHM, SIZED)] {
             let (source, target) = (file_of(&noise(6 * BLOCK, 1)), new_file());
-            let mut watch = once_at(6 * MIB, || target.set_len(MIB).unwrap());
-            let error = copy_in_rhythm(&source, &target, 6 * MIB, &options, rhythm, &mut watch).unwrap_err();
+            let mut watch = once_at(6 * UNIT, || target.set_len(UNIT).unwrap());
+            let error = copy_in_rhythm(&source, &target, 6 * UNIT, &options, rhythm, &mut watch).unwrap_err();
             assert!(matches!(error, CopyError::Mismatch), "{error}");
         }
     }
@@ -607,9 +518,28 @@ mod tests {
     fn a_target_that_cannot_be_written_is_a_write_error() {
         let source = file_of(&noise(BLOCK, 1));
         let full = std::fs::OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
-        let error = copy_contents(&source, &full, MIB, &SIZED, &mut never_stop).unwrap_err();
+        let error = copy_contents(&source, &full, UNIT, &SIZED, &mut never_stop).unwrap_err();
         assert!(matches!(&error, CopyError::Write(_)), "{error}");
         assert!(error.hint().is_some());
+        // From the thread that writes, while blocks are still to be read.
+        let source = file_of(&noise(9 * BLOCK, 1));
+        for options in [SIZED, CHECKED] {
+            let error = copy_in_rhythm(&source, &full, 9 * UNIT, &options, QUICK, &mut never_stop).unwrap_err();
+            assert!(matches!(&error, CopyError::Write(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_lost_while_it_is_read_back_is_a_mismatch() {
+        let (source, target) = (file_of(&noise(12 * BLOCK, 1)), new_file());
+        let mut watch = |done| {
+            if done > 0 {
+                target.set_len(0).unwrap();
+            }
+            ControlFlow::Continue(())
+        };
+        let error = copy_in_rhythm(&source, &target, 12 * UNIT, &CHECKED, QUICK, &mut watch).unwrap_err();
+        assert!(matches!(error, CopyError::Mismatch), "{error}");
     }
 
     #[test]
@@ -623,7 +553,7 @@ mod tests {
                 ControlFlow::Continue(())
             };
             let target = tempfile::tempfile_in(path).unwrap();
-            let error = copy_contents(&source, &target, 3 * MIB, &CHECKED, &mut watch).unwrap_err();
+            let error = copy_contents(&source, &target, 3 * UNIT, &CHECKED, &mut watch).unwrap_err();
             assert!(matches!(&error, CopyError::Write(error) if error.kind() == io::ErrorKind::StorageFull), "{error}");
             assert_eq!(progress, 0);
         });
@@ -656,6 +586,18 @@ mod tests {
                 assert_eq!(first_report == Some(size), clones, "{kind}");
                 assert_eq!(cloned, copied, "{kind}");
                 assert!(content(&twin) == bytes, "{kind}");
+
+                // From it, however large: nothing of it was in memory, and nothing is afterwards.
+                for size in [size, UNIT / 2] {
+                    twin.set_len(size).unwrap();
+                    twin.sync_all().unwrap();
+                    drop_cached(&twin, 0, size);
+                    let is_cached = || sys::any_page_cached(&twin, 0, usize::try_from(size).unwrap()).unwrap();
+                    let was_cached = is_cached();
+                    copy_in_rhythm(&twin, &new_file(), size, &CHECKED, QUICK, &mut never_stop).unwrap();
+                    checksum(&twin, &mut never_stop).unwrap();
+                    assert_eq!((was_cached, is_cached()), (kind == "tmpfs", kind == "tmpfs"), "{kind}, {size} bytes");
+                }
             });
         }
     }
@@ -663,12 +605,12 @@ mod tests {
     #[test]
     fn the_page_cache_of_the_source_is_left_as_it_was() {
         // Long enough for the looking ahead to move on.
-        let blocks = LOOK_AHEAD / MIB + 8;
+        let blocks = LOOK_AHEAD / UNIT + 8;
         let source = file_of(&noise(BLOCK, 1).repeat(usize::try_from(blocks).unwrap()));
         let cached = || -> Vec<bool> {
-            (0..blocks).map(|block| sys::any_page_cached(&source, block * MIB, BLOCK).unwrap()).collect()
+            (0..blocks).map(|block| sys::any_page_cached(&source, block * UNIT, BLOCK).unwrap()).collect()
         };
-        drop_cached(&source, 0, blocks * MIB);
+        drop_cached(&source, 0, blocks * UNIT);
         if cached().contains(&true) {
             println!("skipped: the file system of the temporary directory is its page cache");
             return;
@@ -676,12 +618,12 @@ mod tests {
         rustix::fs::fadvise(&source, 0, None, Advice::Random).unwrap();
         // A machine short of memory drops pages by itself, but hardly each time.
         let is_left_alone = || {
-            drop_cached(&source, 0, blocks * MIB);
+            drop_cached(&source, 0, blocks * UNIT);
             for block in [2, 7, blocks - 2] {
-                source.read_exact_at(&mut [0; 1], block * MIB + 100).unwrap();
+                source.read_exact_at(&mut [0; 1], block * UNIT + 100).unwrap();
             }
             let before = cached();
-            copy_in_rhythm(&source, &new_file(), blocks * MIB, &CHECKED, QUICK, &mut never_stop).unwrap();
+            copy_in_rhythm(&source, &new_file(), blocks * UNIT, &CHECKED, QUICK, &mut never_stop).unwrap();
             cached() == before && before.iter().filter(|cached| **cached).count() == 3
         };
         assert!((0..10).any(|_| is_left_alone()));

@@ -8,9 +8,11 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::device::drop_cached;
+use super::outcome::{CopyError, Watch, go_on};
 use super::sys;
 
 /// How many bytes ahead of the reading the page cache is asked what was in it before. More than the
@@ -111,6 +113,9 @@ impl WriteBack {
     }
 }
 
+/// The longest pause between two looks at `watch`.
+const SLICE: Duration = Duration::from_millis(100);
+
 /// Spreads the bytes over time.
 pub(super) struct Pace {
     per_second: Option<u64>,
@@ -123,8 +128,20 @@ impl Pace {
         Self { per_second, due: now }
     }
 
+    /// Waits after `bytes` more, while `watch` hears that `done` are.
+    pub(super) fn wait(&mut self, bytes: u64, done: u64, watch: &mut Watch<'_>) -> Result<(), CopyError> {
+        let mut pause = self.pause(bytes, Instant::now());
+        while !pause.is_zero() {
+            let slice = pause.min(SLICE);
+            thread::sleep(slice);
+            pause -= slice;
+            go_on(watch, done)?;
+        }
+        Ok(())
+    }
+
     /// How long to wait after `bytes` more. Time that a slow disk lost is made good for one second at most.
-    pub(super) fn pause(&mut self, bytes: u64, now: Instant) -> Duration {
+    fn pause(&mut self, bytes: u64, now: Instant) -> Duration {
         let Some(rate) = self.per_second else { return Duration::ZERO };
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
         let start = now.checked_sub(Duration::from_secs(1)).map_or(self.due, |earliest| self.due.max(earliest));

@@ -2,12 +2,14 @@
 
 mod copy;
 mod device;
+mod ends;
 mod flow;
 pub(super) mod metadata;
 mod outcome;
 mod readback;
 #[cfg(test)]
 mod samples;
+mod stream;
 pub(super) mod sys;
 
 pub(super) use copy::{Copied, Written, write_contents};

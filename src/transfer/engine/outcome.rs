@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stop;
 
-/// Told the bytes that are done so far: at least once a MiB that is copied, once in 4 MiB that are read
-/// back, and every 100 ms of a pause.
+/// Told the bytes that are done so far: at least once in 2 MiB that are copied or read back, and every 100 ms of a
+/// pause.
 pub type Watch<'a> = dyn FnMut(u64) -> ControlFlow<Stop> + 'a;
 
 /// Why there is no copy. Whatever the target holds by then is worth nothing.
@@ -42,6 +42,7 @@ impl CopyError {
             }
             Self::Read(error) | Self::Write(error) => match error.kind() {
                 io::ErrorKind::StorageFull => Some("make room on that disk, or raise limits.min_free"),
+                io::ErrorKind::OutOfMemory => Some("the machine, or the limit on this service, is out of memory"),
                 io::ErrorKind::QuotaExceeded => Some("raise the quota of the user that runs this"),
                 io::ErrorKind::ReadOnlyFilesystem => {
                     Some("a disk that turned read-only has often had errors: see dmesg")

@@ -8,7 +8,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use super::device::{Buffer, CHUNK, DeviceReader, within_unit};
+use super::device::{BLOCK, Buffer, DeviceReader, within_unit};
 use super::outcome::{CopyError, Watch, go_on};
 use crate::checksum::{Checksum, Hasher};
 
@@ -33,21 +33,20 @@ pub(crate) fn same_contents(a: &File, b: &File, watch: &mut Watch<'_>) -> Result
     if size != b.metadata().map_err(CopyError::Read)?.len() {
         return Ok(false);
     }
-    let mut readers =
-        [DeviceReader::open(a).map_err(CopyError::Read)?, DeviceReader::open(b).map_err(CopyError::Read)?];
-    let mut buffers = [Buffer::for_reading(size), Buffer::for_reading(size)];
-    let chunks = size.div_ceil(CHUNK as u64);
-    // The last chunk first: downloads and edits of tags differ there more often than in the middle.
-    for chunk in chunks.checked_sub(1).into_iter().chain(0..chunks.saturating_sub(1)) {
-        let offset = chunk * CHUNK as u64;
+    let open = |file| Ok((DeviceReader::open(file)?, Buffer::for_file(size)?));
+    let mut sides = [open(a).map_err(CopyError::Read)?, open(b).map_err(CopyError::Read)?];
+    let blocks = size.div_ceil(BLOCK as u64);
+    // The last block first: downloads and edits of tags differ there more often than in the middle.
+    for block in blocks.checked_sub(1).into_iter().chain(0..blocks.saturating_sub(1)) {
+        let offset = block * BLOCK as u64;
         go_on(watch, offset)?;
-        let wanted = within_unit(CHUNK, offset, size);
-        for (reader, buffer) in readers.iter_mut().zip(&mut buffers) {
-            if reader.read_chunk(offset, buffer.bytes(), wanted).map_err(CopyError::Read)? < wanted {
+        let wanted = within_unit(BLOCK, offset, size);
+        for (reader, buffer) in &mut sides {
+            if reader.read_block(offset, buffer, wanted).map_err(CopyError::Read)? < wanted {
                 return Err(CopyError::SourceChanged);
             }
         }
-        let [a, b] = &mut buffers;
+        let [(_, a), (_, b)] = &mut sides;
         if a.bytes()[..wanted] != b.bytes()[..wanted] {
             return Ok(false);
         }
@@ -57,12 +56,12 @@ pub(crate) fn same_contents(a: &File, b: &File, watch: &mut Watch<'_>) -> Result
     Ok(true)
 }
 
-/// Reads a file from its device, chunk by chunk, and makes its checksum.
+/// Reads a file from its device, block by block, and makes its checksum.
 pub(super) struct ReadBack {
     device: DeviceReader,
     size: u64,
     sparse: bool,
-    /// Where the next chunk starts: all before it is in the hash.
+    /// Where the next block starts: all before it is in the hash.
     pub(super) next: u64,
     hasher: Hasher,
     buffer: Buffer,
@@ -71,7 +70,7 @@ pub(super) struct ReadBack {
 impl ReadBack {
     pub(super) fn new(file: &File, size: u64, sparse: bool) -> io::Result<Self> {
         let device = DeviceReader::open(file)?;
-        let buffer = Buffer::for_reading(size);
+        let buffer = Buffer::for_file(size)?;
         Ok(Self { device, size, sparse, next: 0, hasher: Hasher::default(), buffer })
     }
 
@@ -80,16 +79,15 @@ impl ReadBack {
         self.device.is_direct()
     }
 
-    /// Takes in one chunk. A file that ends too early is a [`CopyError::Mismatch`].
+    /// Takes in one block. A file that ends too early is a [`CopyError::Mismatch`].
     pub(super) fn step(&mut self) -> Result<(), CopyError> {
-        let wanted = within_unit(CHUNK, self.next, self.size);
-        let bytes = self.buffer.bytes();
+        let wanted = within_unit(BLOCK, self.next, self.size);
         if self.sparse && !self.device.has_data(self.next) {
-            bytes[..wanted].fill(0);
-        } else if self.device.read_chunk(self.next, bytes, wanted).map_err(CopyError::ReadBack)? < wanted {
+            self.buffer.bytes()[..wanted].fill(0);
+        } else if self.device.read_block(self.next, &mut self.buffer, wanted).map_err(CopyError::ReadBack)? < wanted {
             return Err(CopyError::Mismatch);
         }
-        self.hasher.update(&bytes[..wanted]);
+        self.hasher.update(&self.buffer.bytes()[..wanted]);
         self.next += wanted as u64;
         Ok(())
     }
@@ -124,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_checksum_is_that_of_the_bytes() {
-        for bytes in [vec![], vec![0; 4096], vec![0; 2 * CHUNK + 1], noise(CHUNK + 1, 3)] {
+        for bytes in [vec![], vec![0; 4096], vec![0; 2 * BLOCK + 1], noise(BLOCK + 1, 3)] {
             assert_eq!(checksum(&file_of(&bytes), &mut never_stop).unwrap(), sum_of(&bytes));
         }
     }
@@ -132,14 +130,14 @@ mod tests {
     #[test]
     fn holes_count_as_zeros() {
         let file = new_file();
-        file.set_len(3 * CHUNK as u64 + 5).unwrap();
-        assert_eq!(checksum(&file, &mut never_stop).unwrap(), sum_of(&vec![0; 3 * CHUNK + 5]));
+        file.set_len(3 * BLOCK as u64 + 5).unwrap();
+        assert_eq!(checksum(&file, &mut never_stop).unwrap(), sum_of(&vec![0; 3 * BLOCK + 5]));
     }
 
     #[test]
     fn a_file_that_changes_its_size_has_no_checksum() {
-        for size in [0, 5 * CHUNK as u64] {
-            let file = file_of(&noise(3 * CHUNK, 1));
+        for size in [0, 5 * BLOCK as u64] {
+            let file = file_of(&noise(3 * BLOCK, 1));
             let mut change = |_| {
                 file.set_len(size).unwrap();
                 ControlFlow::Continue(())
@@ -151,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_stop_is_heard() {
-        let (a, b) = (file_of(&noise(CHUNK, 1)), file_of(&noise(CHUNK, 1)));
+        let (a, b) = (file_of(&noise(BLOCK, 1)), file_of(&noise(BLOCK, 1)));
         let mut stop = |_| ControlFlow::Break(Stop);
         assert!(matches!(checksum(&a, &mut stop), Err(CopyError::Cancelled)));
         assert!(matches!(same_contents(&a, &b, &mut stop), Err(CopyError::Cancelled)));
@@ -159,11 +157,11 @@ mod tests {
 
     #[test]
     fn contents_are_the_same_only_when_every_byte_is() {
-        let bytes = noise(3 * CHUNK + 7, 1);
+        let bytes = noise(3 * BLOCK + 7, 1);
         let file = file_of(&bytes);
         assert!(same_contents(&file, &file, &mut never_stop).unwrap());
         assert!(!same_contents(&file, &file_of(&bytes[1..]), &mut never_stop).unwrap());
-        for at in [0, CHUNK - 1, CHUNK, 2 * CHUNK, 3 * CHUNK + 6] {
+        for at in [0, BLOCK - 1, BLOCK, 2 * BLOCK, 3 * BLOCK + 6] {
             let mut other = bytes.clone();
             other[at] ^= 1;
             assert!(!same_contents(&file, &file_of(&other), &mut never_stop).unwrap(), "{at}");
@@ -173,8 +171,8 @@ mod tests {
 
     #[test]
     fn the_ends_are_compared_before_the_middle() {
-        let bytes = noise(3 * CHUNK, 1);
-        for (at, looks) in [(3 * CHUNK - 1, 1), (0, 2), (CHUNK, 3)] {
+        let bytes = noise(3 * BLOCK, 1);
+        for (at, looks) in [(3 * BLOCK - 1, 1), (0, 2), (BLOCK, 3)] {
             let mut other = bytes.clone();
             other[at] ^= 1;
             let mut seen = 0;
