@@ -71,8 +71,9 @@ impl Scale {
 
 /// The parts of the bench, by the name that chooses one.
 type Part = fn(&mut Table, &Scale);
-const PARTS: [(&str, Part); 9] = [
+const PARTS: [(&str, Part); 10] = [
     ("big", copying::big),
+    ("roomy", copying::roomy),
     ("paced", copying::paced),
     ("lanes", copying::lanes),
     ("pages", copying::pages),
