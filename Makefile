@@ -37,7 +37,7 @@ static: ## the program as one static file for any x86_64 Linux (musl)
 	packaging/static.sh
 
 test-fs: ## tests on real file systems and mounts; needs root
-	cargo test --locked --test filesystems -- --ignored --test-threads=1
+	cargo test --locked --lib --test filesystems -- --ignored --test-threads=1
 
 test-faults: ## tests that kill and fail at every changing call, none left out (cargo test takes a stride of them)
 	PLEXCACHE_FAULT_STRIDE=1 cargo test --locked --test faults

@@ -62,7 +62,8 @@ pub fn account<S: AsRef<OsStr>>(command: &[S]) -> ExitCode {
 }
 
 /// What nobody can beat who reads, writes and, to verify, reads again, one after the other: the devices themselves,
-/// past the page cache, a huge page at a time, because ordinary pages make small requests of it. Durable at the end.
+/// past the page cache, a huge page at a time, because ordinary pages make small requests of it. Durable at the end;
+/// for files of whole huge pages.
 pub fn devices(source: &Path, folder: &Path, reads_again: bool) {
     const STEP: usize = 2 << 20;
     let target = folder.join("devices");

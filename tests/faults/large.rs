@@ -26,7 +26,7 @@ fn whatever_happens_while_threads_copy_loses_nothing() {
         let mut world = World::with_large_file("copy", Job::Sync);
         let trace = world.run(|number, _| if number == victim { fate } else { Fate::Happens });
         let goes_on = matches!(fate, Fate::Short | Fate::Fails(libc::EINTR)) && calls[victim].name == "pwrite";
-        world.claim(trace.status.is_none() == (fate == Fate::Killed), "it was not killed, or it was");
+        world.claim(trace.status.is_none() == (fate == Fate::Killed), "who was killed has no status, and nobody else");
         world.claim(!goes_on || trace.status == Some(0), &format!("it ended with {:?}", trace.status));
         world.claim(
             trace.status != Some(0) || fate == Fate::Asked || world.is_done(),

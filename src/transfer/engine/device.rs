@@ -39,14 +39,15 @@ impl Buffer {
     /// When the kernel has no memory to give.
     pub(super) fn for_file(size: u64) -> io::Result<Self> {
         let length = within_unit(BLOCK, 0, size).next_multiple_of(GRAIN);
-        let mut buffer = Self { memory: MmapMut::map_anon(length)?, start: 0, length };
-        if length == BLOCK {
-            // Only the aligned part is ever touched, so that no more of it takes memory.
-            buffer.memory = MmapMut::map_anon(2 * BLOCK)?;
-            buffer.start = buffer.memory.as_ptr().align_offset(BLOCK);
+        let is_huge = length == BLOCK;
+        // Of the huge one only the aligned part is ever touched, so that no more of it takes memory.
+        let memory = MmapMut::map_anon(if is_huge { 2 * BLOCK } else { length })?;
+        let start = if is_huge { memory.as_ptr().align_offset(BLOCK) } else { 0 };
+        if is_huge {
             // Where there are no huge pages, ordinary ones only take longer.
-            drop(buffer.memory.advise_range(MemoryAdvice::HugePage, buffer.start, BLOCK));
+            drop(memory.advise_range(MemoryAdvice::HugePage, start, length));
         }
+        let mut buffer = Self { memory, start, length };
         // btrfs reads into memory that nobody has touched by way of the page cache, and leaves it there (Linux 6.18).
         buffer.bytes().fill(0);
         Ok(buffer)
