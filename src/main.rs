@@ -17,6 +17,11 @@ use plexcache::signal::StopFlag;
 use plexcache::state::StateDir;
 use plexcache::tier;
 
+/// musl's own takes a lock and often a system call for each piece of memory.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> Exit {
     if tier::has_scouted(std::env::args_os()) {
         return Exit::Ok;
