@@ -9,7 +9,7 @@ use super::measure::{self, Cost, Race};
 use super::peers::{self, Peer};
 use super::table::{self, Comparison, Table, Target, Unit};
 use super::util::env::{contents, movie_path};
-use super::world::{Memory, PAIRS, Pace, World, is_root, tool};
+use super::world::{self, Memory, PAIRS, Pace, World, is_root, tool};
 
 const VERIFIED: &str = "plexcache";
 const ONE_LANE: &str = "plexcache with one lane";
@@ -57,6 +57,7 @@ fn copy(world: &mut World, source: &Path, contestant: &Contestant, memory: Optio
             let base = world.env.settings.clone();
             world.env.settings.push_str(settings);
             let cost = run(&world.env.command(&["sync", "--quiet"]));
+            world.assert_cached(source);
             world.evict_all();
             world.env.settings = base;
             cost
@@ -65,7 +66,11 @@ fn copy(world: &mut World, source: &Path, contestant: &Contestant, memory: Optio
             let mut devices = Command::new(std::env::current_exe().unwrap());
             run(devices.arg("devices").arg(source).arg(others).args(reads_again.then_some("again")))
         }
-        Contestant::Peer(peer) => run(&peer.command(source, &others)),
+        Contestant::Peer(peer) => {
+            let cost = run(&peer.command(source, &others));
+            world::assert_whole(&others, source);
+            cost
+        }
     }
 }
 
@@ -152,6 +157,9 @@ pub fn lanes(table: &mut Table, scale: &Scale) {
         world.cool(&second);
         let pace: &[&str] = if index == 0 { &[] } else { &["--bwlimit=100GB/s"] };
         let cost = measure::run(&world.env.command(&[&["sync", "--quiet"], pace].concat()));
+        for film in [&first, &second] {
+            world.assert_cached(film);
+        }
         world.evict_all();
         cost
     });
@@ -229,6 +237,9 @@ pub fn pages(table: &mut Table, scale: &Scale) {
     };
     let (ours, seconds) =
         left(VERIFIED, &|_| measure::run(&memory.holding(&world.env.command(&["sync", "--quiet"]))).wall);
+    for film in &films {
+        world.assert_cached(film);
+    }
     world.evict_all();
     // Some kernels take away what is idle, whoever does whatever.
     let (idle, _) = left("nobody", &|_| {
@@ -257,14 +268,19 @@ fn resident(path: &Path) -> u64 {
 pub fn small(table: &mut Table, scale: &Scale) {
     for &pair in pairs() {
         let mut world = World::on(pair, 1 << 30);
+        world.env.configure("[select]\nplaylists = [\"All\"]\n");
+        let mut films = Vec::new();
         for film in 0..scale.films {
             let key = world.env.movie(&format!("Film {film:03}"), 2000, 40_000);
             for sidecar in 0..20 {
                 let path = movie_path(&format!("Film {film:03}"), 2000).replace(".mkv", &format!(".{sidecar}.srt"));
                 fs::write(world.env.array(&path), contents(Path::new(&path), 40_000)).unwrap();
             }
-            world.env.on_deck("owner", &key);
+            films.push(key);
         }
+        // On deck Plex has 40 at most.
+        let films: Vec<&str> = films.iter().map(String::as_str).collect();
+        world.env.plex.edit(|library| library.add_playlist("owner", "All", &films));
         let source = world.env.array("Movies");
         let what = format!("{} files of 40 KB, {}", scale.films * 21, world.name);
         eprintln!("{what}");

@@ -144,12 +144,30 @@ impl World {
         }
     }
 
+    /// All of `source`, which is on one of the disks, is on the cache too.
+    pub fn assert_cached(&self, source: &Path) {
+        let media =
+            ["disk1/media", "disk2/media"].iter().find_map(|disk| source.strip_prefix(self.env.path(disk)).ok());
+        assert_whole(&self.env.path("cache/media").join(media.unwrap()), source);
+    }
+
     /// What the cache holds goes, without being measured.
     pub fn evict_all(&self) {
         let run = self.env.run(&["evict", "--all", "--yes", "--quiet"]);
         assert_eq!(run.status, 0, "{run:?}");
         assert_eq!(self.env.run(&["status", "--json"]).json_of("status")["files"].as_array().map_or(0, Vec::len), 0);
     }
+}
+
+/// Whoever copied less than all of `source` to `copy` has not won.
+pub fn assert_whole(copy: &Path, source: &Path) {
+    assert_eq!(extent(copy), extent(source), "{} is not all of {}", copy.display(), source.display());
+}
+
+/// How many files there are, and their bytes.
+fn extent(path: &Path) -> (usize, u64) {
+    let files = walkdir::WalkDir::new(path).into_iter().map(|entry| entry.unwrap().metadata().unwrap());
+    files.filter(fs::Metadata::is_file).fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.len()))
 }
 
 impl Drop for World {
