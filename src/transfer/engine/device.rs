@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memmap2::{Advice as MemoryAdvice, MmapMut};
 use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
@@ -25,9 +26,17 @@ pub(super) const BLOCK: usize = 2 << 20;
 /// one would, the kernel fills the rest with zeros, which takes longer than reading a small file.
 const GRAIN: usize = 64 << 10;
 
-/// Memory that is aligned for direct reads and writes, zeros at first.
+/// Memory of one grain that waits for the next small file: making and touching it takes longer than reading the file,
+/// and threads that do so wait for each other.
+static SPARE: Mutex<Vec<MmapMut>> = Mutex::new(Vec::new());
+
+/// So much of it is kept, 2 MiB.
+const MOST_SPARE: usize = 32;
+
+/// Memory that is aligned for direct reads and writes, zeros at first: what is read back must not be what was there.
 pub(super) struct Buffer {
-    memory: MmapMut,
+    /// Gone only when the buffer is.
+    memory: Option<MmapMut>,
     start: usize,
     length: usize,
 }
@@ -39,23 +48,41 @@ impl Buffer {
     /// When the kernel has no memory to give.
     pub(super) fn for_file(size: u64) -> io::Result<Self> {
         let length = within_unit(BLOCK, 0, size).next_multiple_of(GRAIN);
+        let spare = if length == GRAIN { spare().pop() } else { None };
         let is_huge = length == BLOCK;
         // Of the huge one only the aligned part is ever touched, so that no more of it takes memory.
-        let memory = MmapMut::map_anon(if is_huge { 2 * BLOCK } else { length })?;
+        let memory = spare.map_or_else(|| MmapMut::map_anon(if is_huge { 2 * BLOCK } else { length }), Ok)?;
         let start = if is_huge { memory.as_ptr().align_offset(BLOCK) } else { 0 };
         if is_huge {
             // Where there are no huge pages, ordinary ones only take longer.
             drop(memory.advise_range(MemoryAdvice::HugePage, start, length));
         }
-        let mut buffer = Self { memory, start, length };
+        let mut buffer = Self { memory: Some(memory), start, length };
         // btrfs reads into memory that nobody has touched by way of the page cache, and leaves it there (Linux 6.18).
         buffer.bytes().fill(0);
         Ok(buffer)
     }
 
     pub(super) fn bytes(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + self.length]
+        let memory = self.memory.as_mut().expect("a buffer that is there has its memory");
+        &mut memory[self.start..self.start + self.length]
     }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.length == GRAIN {
+            let mut spare = spare();
+            if spare.len() < MOST_SPARE {
+                spare.extend(self.memory.take());
+            }
+        }
+    }
+}
+
+fn spare() -> MutexGuard<'static, Vec<MmapMut>> {
+    // Nothing that could panic leaves it half done.
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A file opened a second time to be read from its device.
@@ -176,4 +203,24 @@ pub(super) fn within_unit(unit: usize, offset: u64, end: u64) -> usize {
     let unit = unit as u64;
     let length = (unit - offset % unit).min(end.saturating_sub(offset));
     usize::try_from(length).expect("a unit fits into memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_zeros_whoever_had_its_memory_before() {
+        for size in [0, 1, GRAIN as u64, GRAIN as u64 + 1, BLOCK as u64, 9 * BLOCK as u64] {
+            for _ in 0..3 {
+                let mut buffers = [(); MOST_SPARE + 1].map(|()| Buffer::for_file(size).unwrap());
+                for buffer in &mut buffers {
+                    assert!(buffer.bytes().len() as u64 >= size.min(BLOCK as u64));
+                    assert!(buffer.bytes().iter().all(|byte| *byte == 0));
+                    buffer.bytes().fill(1);
+                }
+            }
+            assert!(spare().len() <= MOST_SPARE);
+        }
+    }
 }
