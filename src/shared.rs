@@ -9,19 +9,57 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// As many values may lie idle in a pool without being looked at.
 const IDLE: usize = 4096;
 
 /// The values of one type that are held somewhere.
-pub(crate) struct Pool<T: ?Sized>(LazyLock<Mutex<HashSet<Arc<T>>>>);
+pub(crate) struct Pool<T: ?Sized>(LazyLock<Mutex<HashSet<Arc<T>, Seed>>>);
+
+/// Makes [`Quick`] hashers. A pool is asked for every text of every file that is read.
+#[derive(Clone)]
+struct Seed(u64);
+
+impl Default for Seed {
+    fn default() -> Self {
+        // Nobody can choose names that meet in one place.
+        Self(RandomState::new().hash_one(()))
+    }
+}
+
+impl BuildHasher for Seed {
+    type Hasher = Quick;
+
+    fn build_hasher(&self) -> Quick {
+        Quick(self.0)
+    }
+}
+
+/// A hasher that is quick with texts of the length of a path.
+struct Quick(u64);
+
+impl Hasher for Quick {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        // The end of a text, which only has to be told from none.
+        self.0 = self.0.wrapping_add(u64::from(byte));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 impl<T: ?Sized + Eq + Hash> Pool<T> {
     pub(crate) const fn new() -> Self {

@@ -39,7 +39,7 @@ use crate::plan::{Action, Cached, CopyState, Kind, Plan, Pool, Why};
 use crate::report::{Message, PlanContext, PoolLine, Reporter, Summary};
 use crate::signal::StopFlag;
 use crate::state::{Lock, LockError, StateDir};
-use crate::tier::{Leniency, MARKER, OpenFiles, Tiers, host};
+use crate::tier::{InTurn, Leniency, MARKER, OpenFiles, Tiers, host};
 use crate::transfer::{CopyOptions, MarkError, Options, Settled, Stop, Transfer, Verify};
 
 pub use adopt::Adopt;
@@ -238,10 +238,10 @@ impl Session<'_> {
 
     /// Many files gone at once is a disk or a mistake, never an ordinary day.
     fn check_vanished(&self, tiers: &Tiers, index: &Index) -> Result<(), Failure> {
+        let mut in_turn = InTurn::default();
         let is_gone = |cached: &&Arc<Cached>| {
-            tiers
-                .root(&cached.action.cache_root)
-                .is_some_and(|root| matches!(survey::copy_state(root, cached), Ok((CopyState::Gone, _))))
+            let Some(root) = tiers.root(&cached.action.cache_root) else { return false };
+            matches!(survey::state_in_turn(&mut in_turn, &root.folder, cached), Ok((CopyState::Gone, _)))
         };
         let (known, gone) = (index.cached.len(), index.cached.values().filter(is_gone).count());
         if gone > 10 && gone * 5 > known && !self.options.yes {

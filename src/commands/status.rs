@@ -24,7 +24,7 @@ use crate::plex::MediaServer;
 use crate::report::{self, FileStatus, Message, ServerLine, Status, TierStatus, Why};
 use crate::select::{FileKey, Memory, Pinned};
 use crate::state::replace_file;
-use crate::tier::{self, Leniency, Look, MARKER, Tiers};
+use crate::tier::{self, InTurn, Leniency, Look, MARKER, Tiers};
 
 /// After so long without a run somebody should look.
 const OVERDUE: SignedDuration = SignedDuration::from_hours(48);
@@ -128,12 +128,15 @@ fn status(session: &Session<'_>, index: &Index, memory: &Memory, now: Timestamp)
     let wanted: BTreeSet<FileKey> = memory.wants().iter().map(|want| want.unit().clone()).collect();
     let releases = memory.releases(&sync::units_of(index), &wanted, &config.evict, now);
     let pins = Pinned::new(&config.select, memory);
+    let mut in_turn = InTurn::default();
     let file = |(key, cached): (&FileKey, &Arc<Cached>)| {
         let unit = cached.action.unit_key();
         let root = roots.iter().find(|root| root.map.cache == cached.action.cache_root);
         let folder = root.and_then(|root| root.look.as_ref()).map(|look| &look.folder);
         FileStatus {
-            state: folder.and_then(|folder| survey::state_in(folder, cached).ok()).map(|(state, _)| state),
+            state: folder
+                .and_then(|folder| survey::state_in_turn(&mut in_turn, folder, cached).ok())
+                .map(|(state, _)| state),
             release: releases.get(&unit).copied().flatten(),
             wanted: wanted.contains(&unit),
             pinned: pins.has(key) || pins.has(&unit),

@@ -20,7 +20,7 @@ use crate::plan::{
 };
 use crate::select::{FileKey, Playing, Want};
 use crate::shared::Text;
-use crate::tier::{Folder, MAX_NAME, MapTiers, OpenFiles, Root, Stat, Tiers};
+use crate::tier::{Folder, InTurn, MAX_NAME, MapTiers, OpenFiles, Root, Stat, Tiers};
 use crate::transfer::KEPT;
 
 /// How much of both ends of two files is compared before they may count as one. Bytes.
@@ -49,9 +49,10 @@ impl Survey<'_> {
         is_pinned: impl Fn(&FileKey) -> bool,
     ) -> BTreeMap<FileKey, CachedFile> {
         let mut files = BTreeMap::new();
+        let mut in_turn = InTurn::default();
         for (key, cached) in &self.index.cached {
             let Some(root) = self.tiers.root(&cached.action.cache_root) else { continue };
-            let (state, open) = match copy_state(root, cached) {
+            let (state, open) = match state_in_turn(&mut in_turn, &root.folder, cached) {
                 Ok((state, stat)) => (state, stat.and_then(|stat| self.holder(&stat))),
                 Err(error) => (CopyState::Changed, Some(format!("it cannot be looked at: {error}"))),
             };
@@ -361,12 +362,16 @@ impl Survey<'_> {
 
 /// What became of the copy that the history tells of.
 pub(super) fn copy_state(root: &Root, cached: &Cached) -> io::Result<(CopyState, Option<Stat>)> {
-    state_in(&root.folder, cached)
+    state_in_turn(&mut InTurn::default(), &root.folder, cached)
 }
 
-/// The same below the open folder of a cache root.
-pub(super) fn state_in(folder: &Folder, cached: &Cached) -> io::Result<(CopyState, Option<Stat>)> {
-    let stat = folder.stat_below(&cached.action.path)?;
+/// The same below the open folder of a cache root, of very many.
+pub(super) fn state_in_turn<'f>(
+    in_turn: &mut InTurn<'f>,
+    folder: &'f Folder,
+    cached: &Cached,
+) -> io::Result<(CopyState, Option<Stat>)> {
+    let stat = in_turn.stat_below(folder, &cached.action.path)?;
     let state = match &stat {
         None => CopyState::Gone,
         Some(stat) if stat.is_file() && Some(stat.fingerprint()) == cached.action.copy => CopyState::Unchanged,

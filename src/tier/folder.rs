@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -217,6 +217,31 @@ impl Folder {
     }
 }
 
+/// Looks at many files one after the other: those of one folder that follow each other cost one opening of it.
+#[derive(Debug, Default)]
+pub(crate) struct InTurn<'f> {
+    /// The folder of the last file, the one below which it was asked for, and its path there.
+    last: Option<(Folder, &'f Folder, Utf8PathBuf)>,
+}
+
+impl<'f> InTurn<'f> {
+    /// What [`Folder::stat_below`] says of `path` below `root`.
+    pub(crate) fn stat_below(&mut self, root: &'f Folder, path: &MediaPath) -> io::Result<Option<Stat>> {
+        let Some(parent) = path.as_path().parent() else { return root.stat_below(path) };
+        let folder = match self.last.take().filter(|(_, of, at)| std::ptr::eq(*of, root) && at == parent) {
+            Some((folder, ..)) => folder,
+            None => match root.parent_of(path) {
+                Ok(folder) => folder,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            },
+        };
+        let stat = folder.stat(path.file_name());
+        self.last = Some((folder, root, parent.to_owned()));
+        stat
+    }
+}
+
 impl Stat {
     /// Looks at an open file.
     pub fn of_file(file: &File) -> io::Result<Self> {
@@ -267,6 +292,25 @@ mod tests {
         assert!(folder.open_below(&media("link/secret")).is_err());
         assert!(folder.open_below(&media("deep/leaf")).is_err());
         assert_eq!(folder.stat_below(&media("deep/leaf")).unwrap().unwrap().kind, Kind::Link);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test lays out its own tree")]
+    fn whoever_looks_in_turn_sees_the_same() {
+        let tree = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(tree.path()).unwrap();
+        for file in ["one/a/1", "one/a/2", "one/3", "two/a/1"] {
+            std::fs::create_dir_all(path.join(file).parent().unwrap()).unwrap();
+            std::fs::write(path.join(file), file).unwrap();
+        }
+        let roots = ["one", "two"].map(|root| Folder::open_root(&path.join(root)).unwrap());
+        let mut in_turn = InTurn::default();
+        for file in ["a/1", "a/2", "a/0", "3", "3/4", "0", "b/1", "a/1", "a"].map(media) {
+            for root in [&roots[0], &roots[0], &roots[1]] {
+                let (seen, alone) = (in_turn.stat_below(root, &file), root.stat_below(&file));
+                assert_eq!(seen.map_err(|error| error.kind()), alone.map_err(|error| error.kind()), "{file:?}");
+            }
+        }
     }
 
     #[test]

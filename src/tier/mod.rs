@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Map, Placement};
 use crate::paths::MediaPath;
-pub(crate) use folder::MAX_NAME;
 pub use folder::{Fingerprint, Folder, Kind, Space, Stat};
+pub(crate) use folder::{InTurn, MAX_NAME};
 pub use mount::{Mount, Mounts};
 pub use open_files::OpenFiles;
 pub use probe::has_scouted;
