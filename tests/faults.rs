@@ -18,6 +18,7 @@
 //! | power cut | the order of effects, syncs and records: nothing is relied on before it is durable | [`durability`] |
 //! | full state disk | no media file is touched after the first write to the history that fails | [`errors`] |
 //! | large file | kills, errors and short writes while threads copy it past the page cache | [`large`] |
+//! | several units | kills, errors and power cuts while files, and the folders they need, share their syncs | [`units`] |
 //! | lanes | kills, errors and power cuts while two lanes are at work; as root | [`lanes`] |
 //!
 //! Each in every placement. What must hold after the fault, after each of the two runs that follow, and
@@ -47,5 +48,7 @@ mod large;
 mod order;
 #[path = "faults/stepper.rs"]
 mod stepper;
+#[path = "faults/units.rs"]
+mod units;
 #[path = "faults/world.rs"]
 mod world;

@@ -4,9 +4,10 @@
 //! Evictions go one after the other: they may have to write whole files to the array, and where a parity disk stands
 //! behind several disks, writing to two of them at once has its heads run between two places. Cachings read there and
 //! change names, so every disk of the array has a lane of its own, or two. What lanes have in common is on the
-//! [`Desk`], which a lane comes to between two batches, and in [`Transfer`]. The invariants: a unit has one lane, from
-//! its sidecars to its video; no two lanes work on one file or in one folder of the array; and while it is not known
-//! whether Plex can read what is cached on a map, only one of them works on that map.
+//! [`Desk`], which a lane comes to between two batches, and in [`Transfer`]. The invariants: no two lanes work on one
+//! unit, on one file or in one folder of the array; a video is begun when it is known what became of its sidecars, with
+//! which those of the next units may go; and while it is not known whether Plex can read what is cached on a map, only
+//! one lane works on that map.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
@@ -376,38 +377,55 @@ impl Desk<'_> {
         self.at_work.iter().any(|other| other.is_in_the_way_of(&hold) || is_same_map(other))
     }
 
-    /// The first action of a queue, and what goes with it. What Plex will be asked about goes alone, because
-    /// its answer may forbid what follows.
+    /// The first action of a queue, and what goes with it.
     fn take(&mut self, work: &Work<'_, '_>, index: usize) -> Batch {
         self.queues[index].actions.make_contiguous();
-        let (actions, _) = self.queues[index].actions.as_slices();
-        let most = work.transfer.batch(actions);
-        let (limit, proved) = (&self.limit, &self.proved);
-        let is_unproved = |action: &Action| work.proof.is_some() && proved.is_unproved(action);
-        let is_alone = |action: &Action| work.proof.is_some() && (proved.asks_about(action) || proved.forbids(action));
-        let may_go = |count: &usize| {
-            let chosen = &actions[..*count];
-            let [first, .., last] = chosen else { return true };
-            let has_one_proof = first.map == last.map || !(is_unproved(first) || is_unproved(last));
-            limit.allows(chosen)
-                && has_one_proof
-                && !chosen.iter().any(is_alone)
-                && !is_video_of(chosen)
-                && !self.is_busy_with(work, last)
-        };
-        let count = (1..=most).take_while(may_go).count();
+        let places = self.choose(work, self.queues[index].actions.as_slices().0);
         let queue = &mut self.queues[index];
         queue.lanes += 1;
-        let mut actions: Vec<Action> = queue.actions.drain(..count).collect();
+        let (mut actions, mut passed_over) = (Vec::new(), Vec::new());
+        for (place, action) in queue.actions.drain(..=places.last().copied().unwrap_or(0)).enumerate() {
+            if places.contains(&place) { actions.push(action) } else { passed_over.push(action) }
+        }
+        for action in passed_over.into_iter().rev() {
+            queue.actions.push_front(action);
+        }
         for action in actions.iter_mut().filter(|action| self.incomplete.contains(&action.unit_key())) {
             action.left_out = true;
         }
         self.at_work.extend(actions.iter().map(|action| work.hold(action)));
         self.limit.begin(&actions);
         let batch = Batch { number: self.begun + 1, actions, queue: index };
-        self.begun += count;
+        self.begun += batch.actions.len();
         self.start(&batch, 0);
         batch
+    }
+
+    /// The places of the actions that go together, the first one and others. What Plex will be asked about goes alone,
+    /// because its answer may forbid what follows. Of the sidecars it is to be known what became of them before their
+    /// video is begun: it is passed over, as long as there will be room for it, and sidecars of the next units go too.
+    fn choose(&self, work: &Work<'_, '_>, actions: &[Action]) -> Vec<usize> {
+        let is_unproved = |action: &Action| work.proof.is_some() && self.proved.is_unproved(action);
+        let is_alone =
+            |action: &Action| work.proof.is_some() && (self.proved.asks_about(action) || self.proved.forbids(action));
+        let (mut places, mut chosen): (Vec<usize>, Vec<&Action>) = (Vec::new(), Vec::new());
+        for (place, next) in actions.iter().enumerate() {
+            if let Some(first) = chosen.first() {
+                let has_one_proof = first.map == next.map || !(is_unproved(first) || is_unproved(next));
+                if is_alone(first) || is_alone(next) || !has_one_proof || !self.limit.allows(&actions[..=place]) {
+                    break;
+                }
+                if is_video_of(next, &chosen) {
+                    continue;
+                }
+                if !work.transfer.goes_too(&chosen, next) || self.is_busy_with(work, next) {
+                    break;
+                }
+            }
+            places.push(place);
+            chosen.push(next);
+        }
+        places
     }
 
     fn start(&mut self, batch: &Batch, index: usize) {
@@ -447,12 +465,11 @@ impl Desk<'_> {
     }
 }
 
-/// Whether the last of `actions` is a video and others are its sidecars: what becomes of those is to be known
-/// before it is begun.
-fn is_video_of(actions: &[Action]) -> bool {
-    let Some((last, others)) = actions.split_last() else { return false };
-    let has_sidecars = || others.iter().any(|other| (&other.map, &other.unit) == (&last.map, &last.unit));
-    last.kind == Kind::Cache && last.path == last.unit && has_sidecars()
+/// Whether `action` caches the video of one of `sidecars`.
+fn is_video_of(action: &Action, sidecars: &[&Action]) -> bool {
+    action.kind == Kind::Cache
+        && action.path == action.unit
+        && sidecars.iter().any(|other| (&other.map, &other.unit) == (&action.map, &action.unit))
 }
 
 /// `--max-transfer` and `--max-duration`: no further copy is begun once one of them is used up.

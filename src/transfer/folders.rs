@@ -14,7 +14,11 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use camino::Utf8PathBuf;
+use rustix::io::Errno;
+
 use super::engine::metadata::{DirTimes, copy_metadata};
+use super::together::at_once;
 use super::{Attempt, During, Job, Transfer, ops};
 use crate::history::record::{Event, MadeFolder};
 use crate::paths::MediaPath;
@@ -160,38 +164,52 @@ impl Transfer<'_> {
         let mut place = places.of(folder).during("reading the times of a folder")?;
         if !missing.is_empty() {
             let folders = missing.iter().map(|path| MadeFolder { root: at.path.clone(), path: path.clone() }).collect();
-            job.record(Event::Made { seq: job.seq, folders }).await;
+            let announced = missing.iter().map(|path| Missing::new(at, like, path, &job.names.part)).collect();
+            job.together.announce(job.run, Event::Made { seq: job.seq, folders }, announced).await;
         }
-        let mut above = Vec::new();
         let _making = lock(&places.making);
+        let mut above = self.make_announced(job);
         for path in missing.iter().rev() {
             let what = format!("making the folder {}", at.path.join(path.as_path()));
-            let like = match like.folder.folder(path).and_then(|like| handle(&like)) {
-                Ok(like) => Some(like),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(error).during(&what),
-            };
+            let like = like_of(like, path).during(&what)?;
             above.push(Arc::clone(&place));
             // Another one, of the batch or of another lane, may have made it meanwhile.
             place = match at.folder.folder(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if let Err(error) =
-                        make_like(places, &place.folder, &job.names.part, path.file_name(), like.as_ref())
-                    {
-                        // Should it stay, the action stays open, and settling removes it.
-                        drop(ops::remove_empty_folder(&place.folder, &job.names.part));
-                        return Err(error).during(&what);
-                    }
-                    let made = at.folder.folder(path).and_then(|made| places.of(made)).during(&what)?;
-                    if let Some(like) = like {
-                        *lock(&made.times) = DirTimes::take(&like).during(&what)?;
-                    }
-                    made
+                    HalfMade::begin(&place, &job.names.part, path.file_name(), like.as_ref())
+                        .and_then(|half_made| finish(places, vec![half_made]).pop().expect("of one comes one"))
+                        .during(&what)?
                 }
                 there => there.and_then(|there| places.of(there)).during(&what)?,
             };
         }
         Ok(Workplace { place, _above: above })
+    }
+
+    /// Makes what the actions of a batch have announced, with a few flushes for all of it. What cannot be made so is left
+    /// to the action that needs it, which tries by itself and tells why not. Answers where it worked, for as long as
+    /// the times there have to be put back by somebody.
+    fn make_announced(&self, job: &Job<'_>) -> Vec<Arc<Place>> {
+        let mut announced = job.together.announced();
+        // What is in another one comes after it.
+        announced.sort_by(|a, b| (a.depth(), &a.at, &a.path).cmp(&(b.depth(), &b.at, &b.path)));
+        announced.dedup_by(|a, b| (&a.at, &a.path) == (&b.at, &b.path));
+        let mut worked_in = Vec::new();
+        for level in announced.chunk_by(|a, b| a.depth() == b.depth()) {
+            let half_made: Vec<HalfMade> = level.iter().filter_map(|missing| self.begin(missing, job.places)).collect();
+            worked_in.extend(half_made.iter().map(|half_made| Arc::clone(&half_made.above)));
+            worked_in.extend(finish(job.places, half_made).into_iter().filter_map(Result::ok));
+        }
+        worked_in
+    }
+
+    /// `None` when it is there by now, and when it cannot be begun.
+    fn begin(&self, missing: &Missing, places: &Places) -> Option<HalfMade> {
+        let Missing { at, like, path, part } = missing;
+        let (at, like) = (self.tiers.root(at)?, self.tiers.root(like)?);
+        let is_missing = at.folder.folder(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let above = is_missing.then(|| at.folder.parent_of(path).and_then(|above| places.of(above)).ok())??;
+        HalfMade::begin(&above, part, path.file_name(), like_of(like, path).ok()?.as_ref()).ok()
     }
 
     /// Removes the folders above the job's file below `at` that we made and that are empty now.
@@ -219,29 +237,109 @@ impl Transfer<'_> {
     }
 }
 
-/// Makes the folder `name` like the one behind `like`. Under a temporary name until it is finished: half
-/// made, it would show in the merged view as a folder that Plex may not enter.
-fn make_like(places: &Places, folder: &Folder, part: &str, name: &str, like: Option<&File>) -> io::Result<()> {
-    ops::make_folder(folder, part)?;
-    let made = folder.folder(&MediaPath::parse(part).expect("a temporary name is a media path"))?;
-    if let Some(like) = like {
-        for warning in copy_metadata(like, &handle(&made)?)? {
-            tracing::debug!("making the folder {name}: {warning}");
+/// The counterpart of a folder, if it has one.
+fn like_of(root: &Root, path: &MediaPath) -> io::Result<Option<File>> {
+    match root.folder.folder(path).and_then(|like| handle(&like)) {
+        Ok(like) => Ok(Some(like)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A folder that an action is about to make.
+pub(super) struct Missing {
+    /// The root below which it is missing, and the one that has its counterpart.
+    at: Utf8PathBuf,
+    like: Utf8PathBuf,
+    path: MediaPath,
+    /// The temporary name that the action uses.
+    part: String,
+}
+
+impl Missing {
+    fn new(at: &Root, like: &Root, path: &MediaPath, part: &str) -> Self {
+        Self { at: at.path.clone(), like: like.path.clone(), path: path.clone(), part: part.to_owned() }
+    }
+
+    fn depth(&self) -> usize {
+        self.path.as_str().split('/').count()
+    }
+}
+
+/// A folder under a temporary name: half made, it would show in the merged view as one that Plex may not enter.
+struct HalfMade {
+    above: Arc<Place>,
+    folder: Folder,
+    part: String,
+    name: String,
+    /// Those of its counterpart.
+    times: Option<DirTimes>,
+}
+
+impl HalfMade {
+    /// Begins to make the folder `name` like the one behind `like`.
+    fn begin(above: &Arc<Place>, part: &str, name: &str, like: Option<&File>) -> io::Result<Self> {
+        ops::make_folder(&above.folder, part)?;
+        let begun = || {
+            let path = MediaPath::parse(part).expect("a temporary name is a media path");
+            let folder = above.folder.folder(&path)?;
+            if let Some(like) = like {
+                for warning in copy_metadata(like, &handle(&folder)?)? {
+                    tracing::debug!("making the folder {name}: {warning}");
+                }
+            }
+            let times = like.map(DirTimes::take).transpose()?;
+            Ok(Self { above: Arc::clone(above), folder, part: part.to_owned(), name: name.to_owned(), times })
+        };
+        begun().inspect_err(|_| forget(above, part))
+    }
+}
+
+/// Removes an empty folder. Should it stay, the action stays open, and settling removes it.
+fn forget(above: &Place, name: &str) {
+    drop(ops::remove_empty_folder(&above.folder, name));
+}
+
+/// Gives them their names, and what came of each in any order: the folder, which is durable.
+fn finish(places: &Places, half_made: Vec<HalfMade>) -> Vec<io::Result<Arc<Place>>> {
+    let (mut named, mut results) = (Vec::new(), Vec::new());
+    for (synced, half_made) in at_once(half_made, |half_made| (ops::sync(&half_made.folder), half_made)) {
+        let HalfMade { above, part, name, .. } = &half_made;
+        match synced.and_then(|()| ops::rename(&above.folder, part, name)) {
+            Ok(()) => named.push((half_made, true)),
+            Err(error) => {
+                forget(above, part);
+                match error.kind() {
+                    // Somebody was faster.
+                    io::ErrorKind::AlreadyExists => named.push((half_made, false)),
+                    _ => results.push(Err(error)),
+                }
+            }
         }
     }
-    ops::sync(&made)?;
-    match ops::rename(folder, part, name) {
-        // Somebody was faster.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            ops::remove_empty_folder(folder, part)?;
-            return places.sync(folder);
+    named.sort_by_key(|(half_made, _)| Arc::as_ptr(&half_made.above));
+    for siblings in named.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(&a.above, &b.above)) {
+        let synced = places.sync(&siblings[0].0.above.folder);
+        let synced = synced.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        for (HalfMade { above, name, times, .. }, is_ours) in siblings {
+            if synced.is_err() && *is_ours {
+                // Others must not rely on it: they make one that is durable, or none.
+                forget(above, name);
+            }
+            results.push(synced.map_err(Into::into).and_then(|()| made(places, above, name, *times)));
         }
-        result => result?,
     }
-    places.sync(folder).inspect_err(|_| {
-        // Others must not rely on it: they make one that is durable, or none.
-        drop(ops::remove_empty_folder(folder, name));
-    })
+    results
+}
+
+/// A folder that was made, to get the times of its counterpart when the work in it is done.
+fn made(places: &Places, above: &Place, name: &str, times: Option<DirTimes>) -> io::Result<Arc<Place>> {
+    let path = MediaPath::parse(name).map_err(io::Error::other)?;
+    let made = places.of(above.folder.folder(&path)?)?;
+    if let Some(times) = times {
+        *lock(&made.times) = times;
+    }
+    Ok(made)
 }
 
 /// The folders above the job's file below `at` in which one was being made and is not finished.

@@ -273,10 +273,9 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// How many of the first of `actions` can go together: those whose flushes [`Lane::perform`] shares. 0
-    /// when there are none.
-    pub fn batch(&self, actions: &[Action]) -> usize {
-        together::batch(actions, self.options.copy.bytes_per_second)
+    /// Whether `next` can go together with `chosen`, so that [`Lane::perform`] shares their flushes.
+    pub fn goes_too(&self, chosen: &[&Action], next: &Action) -> bool {
+        together::goes_too(chosen, next, self.options.copy.bytes_per_second)
     }
 
     /// `time` tells its share of the time so far.
@@ -423,7 +422,7 @@ impl<'a> Transfer<'a> {
 
 impl Lane<'_, '_> {
     /// Carries out actions together, each from its intent to its outcome, and says what came of each. Their
-    /// order among themselves is not kept: they must be a [`Transfer::batch`].
+    /// order among themselves is not kept: each must be one that [`Transfer::goes_too`] with those before it.
     ///
     /// # Errors
     /// Only when the history cannot be written: the run has to stop.

@@ -25,7 +25,7 @@ use std::thread;
 use rustix::io::Errno;
 
 use super::engine::{Copied, CopyError, Written};
-use super::folders::Places;
+use super::folders::{Missing, Places};
 use crate::history::record::Event;
 use crate::history::{History, HistoryError};
 use crate::plan::Action;
@@ -77,6 +77,9 @@ pub(super) struct Together {
     running: Cell<usize>,
     /// Asked for, and not yet written.
     records: RefCell<Vec<(u64, Event)>>,
+    /// Folders that are about to be made: of which that is to be recorded, and of which it is on disk.
+    asked: RefCell<Vec<Missing>>,
+    announced: RefCell<Vec<Missing>>,
     /// What came of the folders that were synced since the step began, by device and inode.
     synced: RefCell<BTreeMap<(u64, u64), Result<(), Errno>>>,
     /// To be synced, and what came of those that were, by the action that waits for it.
@@ -144,6 +147,9 @@ impl Together {
             if !due.is_empty() {
                 history.lock().unwrap_or_else(PoisonError::into_inner).record_all(due)?;
             }
+            if step == Some(Step::Announced) {
+                self.announced.borrow_mut().append(&mut self.asked.borrow_mut());
+            }
         }
     }
 
@@ -159,6 +165,17 @@ impl Together {
         let step = Step::of(&event);
         self.records.borrow_mut().push((run, event));
         self.reach(step).await;
+    }
+
+    /// Records for `run`, by `event`, that these folders are about to be made.
+    pub(super) async fn announce(&self, run: u64, event: Event, missing: Vec<Missing>) {
+        self.asked.borrow_mut().extend(missing);
+        self.record(run, event).await;
+    }
+
+    /// The folders that the actions have announced, on disk, and that nobody has taken yet.
+    pub(super) fn announced(&self) -> Vec<Missing> {
+        self.announced.take()
     }
 
     /// Makes a file durable, contents and description.
@@ -205,24 +222,29 @@ impl Together {
     }
 }
 
-/// Syncs files, and reads them back, all at the same time, and says what came of each. A device that several ask to flush
-/// it does it once for all of them: 96 at a time take a third of what 16 take on btrfs, and four fifths of it on ext4.
+/// Syncs files, and reads them back, and says what came of each.
 fn sync_all(files: Vec<Unsynced>) -> BTreeMap<usize, Synced> {
-    let count = files.len();
-    let (files, results) = (Mutex::new(files.into_iter()), Mutex::new(BTreeMap::new()));
-    let next = || files.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let work = || {
-        while let Some(file) = next() {
-            let (action, synced) = (file.action, file.sync());
-            results.lock().unwrap_or_else(PoisonError::into_inner).insert(action, synced);
+    at_once(files, |file| (file.action, file.sync())).into_iter().collect()
+}
+
+/// Does `work`, which waits for a device, with all of `items` at the same time. A device that several ask to flush it does
+/// it once for all of them: 96 at a time take a third of what 16 take on btrfs, and four fifths of it on ext4.
+pub(super) fn at_once<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let count = items.len();
+    let (items, results) = (Mutex::new(items.into_iter()), Mutex::new(Vec::with_capacity(count)));
+    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let worker = || {
+        while let Some(item) = next() {
+            let result = work(item);
+            results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
         }
     };
     thread::scope(|scope| {
         for _ in 1..count {
             // Without a thread, the others do its share.
-            drop(thread::Builder::new().name("sync".into()).spawn_scoped(scope, work));
+            drop(thread::Builder::new().name("sync".into()).spawn_scoped(scope, worker));
         }
-        work();
+        worker();
     });
     results.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
@@ -231,22 +253,18 @@ fn poll<F: Future>(action: &mut Pin<Box<F>>) -> Poll<F::Output> {
     action.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// How many of the first of `actions`, at least one, can go together when so many bytes may be copied in a
-/// second: those of one kind that are small and have nothing in common but folders. 0 when there are none.
-/// Evictions too: one that finds no original copies all of it back.
-pub(super) fn batch(actions: &[Action], bytes_per_second: Option<u64>) -> usize {
-    let Some((first, others)) = actions.split_first() else { return 0 };
+/// Whether `next` can go together with `chosen`, when so many bytes may be copied in a second: those of one kind that are
+/// small and have nothing in common but folders. Evictions too: one that finds no original copies all of it back.
+pub(super) fn goes_too(chosen: &[&Action], next: &Action, bytes_per_second: Option<u64>) -> bool {
+    let Some(first) = chosen.first() else { return true };
     // A pace must not hold up for minutes whoever wants to write to one of the files.
-    let sum = bytes_per_second.map_or(SUM, |rate| rate.min(SUM));
-    let mut left = sum.saturating_sub(first.size);
-    let is_alone = first.size > SMALL;
-    let goes_too = |(index, action): &(usize, &Action)| {
-        let bytes = action.size;
-        let fits = !is_alone && bytes <= SMALL && bytes <= left && action.kind == first.kind;
-        left = left.saturating_sub(bytes);
-        fits && !actions[..=*index].iter().any(|other| is_same_file(other, action))
-    };
-    1 + others.iter().enumerate().take(MOST - 1).take_while(goes_too).count()
+    let most_bytes = bytes_per_second.map_or(SUM, |rate| rate.min(SUM));
+    let bytes = chosen.iter().fold(next.size, |sum, action| sum.saturating_add(action.size));
+    chosen.len() < MOST
+        && first.size.max(next.size) <= SMALL
+        && bytes <= most_bytes
+        && next.kind == first.kind
+        && !chosen.iter().any(|other| is_same_file(other, next))
 }
 
 /// Two names of one file would take each other for somebody who has it open.
@@ -270,6 +288,12 @@ mod tests {
         let action = json!({"kind": kind, "map": "/data", "path": path, "unit": "a.mkv", "title": "A", "size": size,
             "placement": "copy", "array_root": "/mnt/disk1", "cache_root": "/mnt/cache", "array": array});
         serde_json::from_value(action).unwrap()
+    }
+
+    /// How many of the first of `actions` go together.
+    fn batch(actions: &[Action], bytes_per_second: Option<u64>) -> usize {
+        let all: Vec<&Action> = actions.iter().collect();
+        (0..all.len()).take_while(|&count| goes_too(&all[..count], all[count], bytes_per_second)).count()
     }
 
     #[test]

@@ -115,6 +115,56 @@ fn a_batch_ends_where_max_transfer_does() {
     assert_eq!(done, [episode_path("Lost", 1, 1)]);
 }
 
+/// Three episodes with two subtitles each, all wanted in this order, of which Plex proves nothing.
+fn three_units() -> TestEnv {
+    let mut env = world("copy", 2);
+    env.settings = env.settings.replacen("[safety]\n", "[safety]\nverify_with_plex = false\n", 1);
+    for show in ["Monk", "Numbers"] {
+        let key = env.episode(show, 1, 1, 5000);
+        env.on_deck("owner", &key);
+        for number in 0..2 {
+            env.file(&subtitle_of(show, number), 300);
+        }
+    }
+    env
+}
+
+fn subtitle_of(show: &str, number: usize) -> String {
+    subtitle(number).replace("Lost", show)
+}
+
+#[test]
+fn sidecars_of_several_units_go_together_and_each_video_after_its_own() {
+    let env = three_units();
+    let writer = fs::OpenOptions::new().append(true).open(env.array(&subtitle_of("Monk", 1))).unwrap();
+    let run = env.run(&["sync", "--json"]);
+    let shows = ["Lost", "Monk", "Numbers"];
+    let subtitles = shows.iter().flat_map(|show| [0, 1].map(|number| subtitle_of(show, number)));
+    let expected: Vec<String> = subtitles.chain(shows.map(|show| episode_path(show, 1, 1))).collect();
+    let order: Vec<String> = outcomes(&run).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(order, expected, "{run:?}");
+    let all = events(&env, 1);
+    let place = |event: &str| all.iter().rposition(|other| other == event);
+    assert!(place("intent 6") < place("made 1") && place("ended 6") < place("intent 7"), "{all:?}");
+    assert!(place("intent 9") < place("published 7"), "{all:?}");
+    // Which video has a sidecar to look for is known before it is begun.
+    let history = env.history();
+    let intents = history.iter().map(|record| &record["action"]);
+    let left_out: Vec<_> = intents.filter(|action| action["left_out"] == true).map(|action| &action["path"]).collect();
+    assert_eq!(left_out, [&episode_path("Monk", 1, 1)]);
+    drop(writer);
+}
+
+#[test]
+fn a_video_that_is_passed_over_keeps_its_room() {
+    for (most, files) in [("599", 1), ("600", 2), ("5600", 3), ("5899", 3), ("6199", 4), ("11200", 6)] {
+        let env = three_units();
+        env.run(&["sync", "--max-transfer", most]).expect(0);
+        assert_eq!(env.cached().len(), files, "{most}: {:?}", env.cached());
+        assert_eq!(env.cache(&episode_path("Lost", 1, 1)).exists(), files > 2, "{most}");
+    }
+}
+
 #[test]
 fn what_somebody_writes_to_a_copy_before_it_is_on_record_is_not_taken_for_ours() {
     for placement in ["copy", "hide"] {

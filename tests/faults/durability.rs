@@ -16,7 +16,7 @@ const HISTORY: &str = "state/history.jsonl";
 /// What happened in a world since it was laid out.
 pub struct Recording {
     pub world: World,
-    events: Vec<Event>,
+    pub events: Vec<Event>,
 }
 
 impl Recording {

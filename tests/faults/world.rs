@@ -144,6 +144,17 @@ impl World {
         Some(Self::lay_out(env, Some(mount), placement, job))
     }
 
+    /// The same with episodes of three shows, each with subtitles, which go together and so do the folders that they need.
+    pub fn with_several_units(placement: &'static str, job: Job) -> Self {
+        let mut env = Self::env(placement);
+        env.settings = env.settings.replace("[safety]\n", "[safety]\nverify_with_plex = false\n");
+        for show in ["Fargo", "Monk"] {
+            env.on_deck("owner", &env.episode(show, 1, 1, 400));
+            env.file(&episode_path(show, 1, 1).replace(".mkv", ".srt"), 100);
+        }
+        Self::lay_out(env, None, placement, job)
+    }
+
     /// The same with a film-sized episode of another show, on a real disk: it is copied by threads, past the page cache
     /// where the file system of the temporary directory is one of those.
     pub fn with_large_file(placement: &'static str, job: Job) -> Self {
