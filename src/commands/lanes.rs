@@ -9,7 +9,7 @@
 //! which those of the next units may go; and while it is not known whether Plex can read what is cached on a map, only
 //! one lane works on that map.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -108,22 +108,21 @@ fn phases(actions: Vec<Action>) -> Vec<Vec<Action>> {
 fn queues(phase: Vec<Action>, work: &Work<'_, '_>) -> Vec<Queue> {
     let mut queues: Vec<Queue> = Vec::new();
     let has_lanes = work.has_lanes(&phase);
-    let mut last: Option<(FileKey, usize)> = None;
+    let mut units: BTreeMap<FileKey, usize> = BTreeMap::new();
     for action in phase {
-        let unit = action.unit_key();
-        let place = match &last {
-            // The files of a unit follow one another.
-            Some((before, place)) if *before == unit => *place,
-            _ => {
-                let disk = has_lanes.then(|| work.device(&action));
-                queues.iter().position(|queue| queue.disk == disk).unwrap_or_else(|| {
-                    queues.push(Queue { disk, actions: VecDeque::new(), lanes: 0 });
-                    queues.len() - 1
-                })
-            }
+        let mut on = |disk| {
+            queues.iter().position(|queue| queue.disk == disk).unwrap_or_else(|| {
+                queues.push(Queue { disk, actions: VecDeque::new(), lanes: 0 });
+                queues.len() - 1
+            })
+        };
+        let place = if has_lanes {
+            // An undo does not have the files of a unit one after the other.
+            *units.entry(action.unit_key()).or_insert_with(|| on(Some(work.device(&action))))
+        } else {
+            on(None)
         };
         queues[place].actions.push_back(action);
-        last = Some((unit, place));
     }
     queues
 }
@@ -403,7 +402,7 @@ impl Desk<'_> {
 
     /// The places of the actions that go together, the first one and others. What Plex will be asked about goes alone,
     /// because its answer may forbid what follows. Of the sidecars it is to be known what became of them before their
-    /// video is begun: it is passed over, as long as there will be room for it, and sidecars of the next units go too.
+    /// video is begun: it is passed over, as long as it would fit too, and sidecars of the next units go with them.
     fn choose(&self, work: &Work<'_, '_>, actions: &[Action]) -> Vec<usize> {
         let is_unproved = |action: &Action| work.proof.is_some() && self.proved.is_unproved(action);
         let is_alone =

@@ -18,7 +18,7 @@ use camino::Utf8PathBuf;
 use rustix::io::Errno;
 
 use super::engine::metadata::{DirTimes, copy_metadata};
-use super::together::at_once;
+use super::together::Crew;
 use super::{Attempt, During, Job, Transfer, ops};
 use crate::history::record::{Event, MadeFolder};
 use crate::paths::MediaPath;
@@ -53,6 +53,27 @@ impl Places {
         ops::sync(folder).inspect_err(|_| {
             failed.insert((stat.dev, stat.ino));
         })
+    }
+
+    /// Refuses to rely on folders above `path` of which one has names that could not be made durable.
+    fn rely_on(&self, root: &Root, path: &MediaPath) -> io::Result<()> {
+        let failed = lock(&self.failed).clone();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let mut next = path.parent();
+        let mut folders = vec![root.folder.again()?];
+        while let Some(above) = next {
+            folders.push(root.folder.folder(&above)?);
+            next = above.parent();
+        }
+        for folder in folders {
+            let stat = folder.stat_self()?;
+            if failed.contains(&(stat.dev, stat.ino)) {
+                return Err(Errno::IO.into());
+            }
+        }
+        Ok(())
     }
 
     /// The place that `folder` is; with the times that it has now where nobody works in it yet.
@@ -169,26 +190,31 @@ impl Transfer<'_> {
         }
         let _making = lock(&places.making);
         let mut above = self.make_announced(job);
+        job.together.why_not_made(&job.names.part).during("making its folders")?;
         for path in missing.iter().rev() {
             let what = format!("making the folder {}", at.path.join(path.as_path()));
             let like = like_of(like, path).during(&what)?;
             above.push(Arc::clone(&place));
             // Another one, of the batch or of another lane, may have made it meanwhile.
-            place = match at.folder.folder(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    HalfMade::begin(&place, &job.names.part, path.file_name(), like.as_ref())
-                        .and_then(|half_made| finish(places, vec![half_made]).pop().expect("of one comes one"))
-                        .during(&what)?
-                }
-                there => there.and_then(|there| places.of(there)).during(&what)?,
+            let there = at.folder.folder(path);
+            let is_missing = matches!(&there, Err(error) if error.kind() == io::ErrorKind::NotFound);
+            let found = match there {
+                Err(_) if is_missing => HalfMade::begin(&place, &job.names.part, path.file_name(), like.as_ref())
+                    .and_then(|half_made| {
+                        finish(places, &job.together.crew, vec![half_made]).pop().expect("of one comes one").1
+                    }),
+                there => there.and_then(|there| places.of(there)),
             };
+            place = found.during(&what)?;
         }
+        // Of what could not be made durable most is taken away again, and some cannot be.
+        places.rely_on(at, path).during("making its folders durable")?;
         Ok(Workplace { place, _above: above })
     }
 
-    /// Makes what the actions of a batch have announced, with a few flushes for all of it. What cannot be made so is left
-    /// to the action that needs it, which tries by itself and tells why not. Answers where it worked, for as long as
-    /// the times there have to be put back by somebody.
+    /// Makes what the actions of a batch have announced, with a few flushes for all of it. Why one could not be made is kept
+    /// for the action that has announced it first; others of the batch try by themselves. Answers where it worked, for as
+    /// long as the times there have to be put back by somebody.
     fn make_announced(&self, job: &Job<'_>) -> Vec<Arc<Place>> {
         let mut announced = job.together.announced();
         // What is in another one comes after it.
@@ -196,20 +222,35 @@ impl Transfer<'_> {
         announced.dedup_by(|a, b| (&a.at, &a.path) == (&b.at, &b.path));
         let mut worked_in = Vec::new();
         for level in announced.chunk_by(|a, b| a.depth() == b.depth()) {
-            let half_made: Vec<HalfMade> = level.iter().filter_map(|missing| self.begin(missing, job.places)).collect();
+            let mut half_made = Vec::new();
+            for missing in level {
+                match self.begin(missing, job.places).transpose() {
+                    Some(Ok(begun)) => half_made.push(begun),
+                    Some(Err(why)) => job.together.could_not_make(missing.part.clone(), why),
+                    None => {}
+                }
+            }
             worked_in.extend(half_made.iter().map(|half_made| Arc::clone(&half_made.above)));
-            worked_in.extend(finish(job.places, half_made).into_iter().filter_map(Result::ok));
+            for (part, made) in finish(job.places, &job.together.crew, half_made) {
+                match made {
+                    Ok(made) => worked_in.push(made),
+                    Err(why) => job.together.could_not_make(part, why),
+                }
+            }
         }
         worked_in
     }
 
-    /// `None` when it is there by now, and when it cannot be begun.
-    fn begin(&self, missing: &Missing, places: &Places) -> Option<HalfMade> {
+    /// `None` when it is there by now, and when what it would be in is not: why that is, somebody else has to say.
+    fn begin(&self, missing: &Missing, places: &Places) -> io::Result<Option<HalfMade>> {
         let Missing { at, like, path, part } = missing;
-        let (at, like) = (self.tiers.root(at)?, self.tiers.root(like)?);
+        let (Some(at), Some(like)) = (self.tiers.root(at), self.tiers.root(like)) else { return Ok(None) };
         let is_missing = at.folder.folder(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        let above = is_missing.then(|| at.folder.parent_of(path).and_then(|above| places.of(above)).ok())??;
-        HalfMade::begin(&above, part, path.file_name(), like_of(like, path).ok()?.as_ref()).ok()
+        let above = match at.folder.parent_of(path) {
+            Ok(above) if is_missing => places.of(above)?,
+            _ => return Ok(None),
+        };
+        HalfMade::begin(&above, part, path.file_name(), like_of(like, path)?.as_ref()).map(Some)
     }
 
     /// Removes the folders above the job's file below `at` that we made and that are empty now.
@@ -300,33 +341,38 @@ fn forget(above: &Place, name: &str) {
     drop(ops::remove_empty_folder(&above.folder, name));
 }
 
-/// Gives them their names, and what came of each in any order: the folder, which is durable.
-fn finish(places: &Places, half_made: Vec<HalfMade>) -> Vec<io::Result<Arc<Place>>> {
+/// Gives them their names, and what came of each, by its temporary name and in any order: the folder, which is durable.
+fn finish(places: &Places, crew: &Crew, half_made: Vec<HalfMade>) -> Vec<(String, io::Result<Arc<Place>>)> {
     let (mut named, mut results) = (Vec::new(), Vec::new());
-    for (synced, half_made) in at_once(half_made, |half_made| (ops::sync(&half_made.folder), half_made)) {
+    for (synced, half_made) in crew.at_once(half_made, |half_made| (ops::sync(&half_made.folder), half_made)) {
         let HalfMade { above, part, name, .. } = &half_made;
-        match synced.and_then(|()| ops::rename(&above.folder, part, name)) {
-            Ok(()) => named.push((half_made, true)),
-            Err(error) => {
-                forget(above, part);
-                match error.kind() {
-                    // Somebody was faster.
-                    io::ErrorKind::AlreadyExists => named.push((half_made, false)),
-                    _ => results.push(Err(error)),
+        let renamed = match synced.and_then(|()| ops::rename(&above.folder, part, name)) {
+            // Somebody was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                match ops::remove_empty_folder(&above.folder, part) {
+                    Ok(true) => Ok(false),
+                    Ok(false) => Err(error),
+                    Err(error) => Err(error),
                 }
             }
+            renamed => renamed.map(|()| true).inspect_err(|_| forget(above, part)),
+        };
+        match renamed {
+            Ok(is_ours) => named.push((half_made, is_ours)),
+            Err(error) => results.push((half_made.part, Err(error))),
         }
     }
     named.sort_by_key(|(half_made, _)| Arc::as_ptr(&half_made.above));
     for siblings in named.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(&a.above, &b.above)) {
         let synced = places.sync(&siblings[0].0.above.folder);
         let synced = synced.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
-        for (HalfMade { above, name, times, .. }, is_ours) in siblings {
+        for (HalfMade { above, part, name, times, .. }, is_ours) in siblings {
             if synced.is_err() && *is_ours {
                 // Others must not rely on it: they make one that is durable, or none.
                 forget(above, name);
             }
-            results.push(synced.map_err(Into::into).and_then(|()| made(places, above, name, *times)));
+            let made = synced.map_err(Into::into).and_then(|()| made(places, above, name, *times));
+            results.push((part.clone(), made));
         }
     }
     results

@@ -12,13 +12,13 @@
 //! stand, and the next run settles them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
@@ -80,11 +80,14 @@ pub(super) struct Together {
     /// Folders that are about to be made: of which that is to be recorded, and of which it is on disk.
     asked: RefCell<Vec<Missing>>,
     announced: RefCell<Vec<Missing>>,
+    /// Why a folder could not be made, by the temporary name of the action that has announced it.
+    unmade: RefCell<BTreeMap<String, io::Error>>,
     /// What came of the folders that were synced since the step began, by device and inode.
     synced: RefCell<BTreeMap<(u64, u64), Result<(), Errno>>>,
     /// To be synced, and what came of those that were, by the action that waits for it.
     files: RefCell<Vec<Unsynced>>,
     written: RefCell<BTreeMap<usize, Synced>>,
+    pub(super) crew: Crew,
 }
 
 /// A file that an action waits for.
@@ -138,7 +141,8 @@ impl Together {
             }
             self.synced.borrow_mut().clear();
             if step == Some(Step::Written) {
-                self.written.replace(sync_all(self.files.take()));
+                let synced = self.crew.at_once(self.files.take(), |file| (file.action, file.sync()));
+                self.written.replace(synced.into_iter().collect());
             }
             // Not those of a later step: what they tell of may rest on what the others have still to sync.
             let is_due = |(_, event): &(u64, Event)| Some(Step::of(event)) == step;
@@ -176,6 +180,16 @@ impl Together {
     /// The folders that the actions have announced, on disk, and that nobody has taken yet.
     pub(super) fn announced(&self) -> Vec<Missing> {
         self.announced.take()
+    }
+
+    /// Keeps why the folder could not be made that an action has announced as `part`.
+    pub(super) fn could_not_make(&self, part: String, why: io::Error) {
+        self.unmade.borrow_mut().entry(part).or_insert(why);
+    }
+
+    /// What was kept for the action that uses `part`.
+    pub(super) fn why_not_made(&self, part: &str) -> io::Result<()> {
+        self.unmade.borrow_mut().remove(part).map_or(Ok(()), Err)
     }
 
     /// Makes a file durable, contents and description.
@@ -222,31 +236,74 @@ impl Together {
     }
 }
 
-/// Syncs files, and reads them back, and says what came of each.
-fn sync_all(files: Vec<Unsynced>) -> BTreeMap<usize, Synced> {
-    at_once(files, |file| (file.action, file.sync())).into_iter().collect()
+/// Threads that wait for devices: as many as the largest batch so far had files. A device that several ask to flush it
+/// does it once for all of them: 96 at a time take a third of what 16 take on btrfs, and four fifths of it on ext4.
+#[derive(Default)]
+pub(super) struct Crew {
+    desk: Arc<Desk>,
+    size: Cell<usize>,
 }
 
-/// Does `work`, which waits for a device, with all of `items` at the same time. A device that several ask to flush it does
-/// it once for all of them: 96 at a time take a third of what 16 take on btrfs, and four fifths of it on ext4.
-pub(super) fn at_once<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    let count = items.len();
-    let (items, results) = (Mutex::new(items.into_iter()), Mutex::new(Vec::with_capacity(count)));
-    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let worker = || {
-        while let Some(item) = next() {
-            let result = work(item);
-            results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+#[derive(Default)]
+struct Desk {
+    /// What is to be done; `None` when nothing will be any more.
+    tasks: Mutex<VecDeque<Option<Task>>>,
+    changed: Condvar,
+}
+
+type Task = Box<dyn FnOnce() + Send>;
+
+impl Crew {
+    /// Does `work` with all of `items` at the same time, and says in any order what came of each.
+    pub(super) fn at_once<T: Send + 'static, R: Send + 'static>(&self, items: Vec<T>, work: fn(T) -> R) -> Vec<R> {
+        let (done, results) = mpsc::channel();
+        for item in items {
+            let done = done.clone();
+            self.desk.add(Some(Box::new(move || drop(done.send(work(item))))));
         }
-    };
-    thread::scope(|scope| {
-        for _ in 1..count {
+        drop(done);
+        for _ in self.size.get() + 1..self.desk.tasks().len() {
+            let desk = Arc::clone(&self.desk);
             // Without a thread, the others do its share.
-            drop(thread::Builder::new().name("sync".into()).spawn_scoped(scope, worker));
+            if thread::Builder::new().name("sync".into()).spawn(move || desk.serve()).is_ok() {
+                self.size.set(self.size.get() + 1);
+            }
         }
-        worker();
-    });
-    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+        loop {
+            let task = self.desk.tasks().pop_front();
+            let Some(Some(task)) = task else { break };
+            task();
+        }
+        results.into_iter().collect()
+    }
+}
+
+impl Desk {
+    fn tasks(&self) -> MutexGuard<'_, VecDeque<Option<Task>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, task: Option<Task>) {
+        self.tasks().push_back(task);
+        self.changed.notify_one();
+    }
+
+    fn serve(&self) {
+        loop {
+            let waiting = self.changed.wait_while(self.tasks(), |tasks| tasks.is_empty());
+            let task = waiting.unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(Some(task)) = task else { return };
+            task();
+        }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for _ in 0..self.size.get() {
+            self.desk.add(None);
+        }
+    }
 }
 
 fn poll<F: Future>(action: &mut Pin<Box<F>>) -> Poll<F::Output> {

@@ -67,3 +67,20 @@ fn what_several_units_rely_on_is_durable_before_and_after_a_kill_or_an_error() {
         }
     }
 }
+
+/// A folder whose name cannot be made durable is taken away again. Where that fails too, it is there, and of no use.
+#[test]
+fn nothing_relies_on_a_folder_that_could_neither_be_made_durable_nor_taken_away() {
+    for placement in PLACEMENTS {
+        let calls = world(placement).run(|_, _| Fate::Happens).calls;
+        let syncs = (0..calls.len()).filter(|at| calls[*at].name == "fsync" && !calls[*at].place.contains("mkv"));
+        for victim in syncs.step_by(stride(2)) {
+            let mut recording = Recording::of(world(placement));
+            recording.run(false, |number, call| {
+                let is_taken_away = number > victim && call.name == "unlinkat";
+                if number == victim || is_taken_away { Fate::Fails(libc::EIO) } else { Fate::Happens }
+            });
+            recording.keeps_the_order();
+        }
+    }
+}

@@ -12,7 +12,7 @@ use std::time::Instant;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::device::{BLOCK, Buffer, drop_cached, within_unit};
+use super::device::{BLOCK, Buffer, GRAIN, drop_cached, within_unit};
 use super::ends::{Source, Target};
 use super::flow::Pace;
 use super::outcome::{CopyError, Watch, go_on};
@@ -76,8 +76,8 @@ enum Proof {
 
 /// Writes all of `source` into `target`, which was just created empty on that tier and is open for reading and writing.
 ///
-/// Sparse files stay sparse. Within one file system that can, the target becomes a clone. The device has been told
-/// to begin with all of it on return, so that of several files none waits for another one.
+/// Sparse files stay sparse. Within one file system that can, the target becomes a clone. Of a file of more than one block
+/// the device has been told to begin with all of it on return.
 pub(crate) fn write_contents(
     source: &File,
     (target, tier): (&File, Tier),
@@ -104,7 +104,8 @@ fn write_in_rhythm(
     let sparse = is_sparse(&source.metadata().map_err(CopyError::Read)?);
     if sparse {
         settle_holes(source)?;
-    } else {
+    } else if size > BLOCK as u64 {
+        // A full disk is to be noticed now and not after many blocks.
         reserve(target, size)?;
     }
     let mut from = Source::new(source, size, rhythm.window);
@@ -134,7 +135,10 @@ fn write_in_rhythm(
         // A hole at the end is made by nothing else.
         rustix::fs::ftruncate(target, size).map_err(write_error)?;
     }
-    to.finish(size)?;
+    // Of small files all are synced at the same time.
+    if size > BLOCK as u64 {
+        to.finish(size)?;
+    }
     let written = from.checksum();
     let proof = match options.verify {
         Verify::Size => Proof::Size(written),
@@ -160,10 +164,13 @@ impl Written {
                 checksum(target, &mut watch)?
             }
             Proof::Size(checksum) => {
-                drop_cached(target, 0, size);
+                if size > GRAIN as u64 {
+                    drop_cached(target, 0, size);
+                }
                 checksum
             }
             Proof::ReadBack { written, sparse, begun } => {
+                // Some file systems take a direct read and make an ordinary one of it.
                 drop_cached(target, 0, size);
                 let mut read_back = match begun {
                     Some(read_back) => read_back,

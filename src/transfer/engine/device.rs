@@ -24,7 +24,10 @@ pub(super) const BLOCK: usize = 2 << 20;
 
 /// What the length of a direct read is a multiple of: more than any device asks for. Where a file ends before a longer
 /// one would, the kernel fills the rest with zeros, which takes longer than reading a small file.
-const GRAIN: usize = 64 << 10;
+///
+/// The pages of a file that is no larger are left to the kernel where no proof needs them gone: to take fresh ones out
+/// of the page cache every processor has to put down what it is doing.
+pub(super) const GRAIN: usize = 64 << 10;
 
 /// Memory of one grain that waits for the next small file: making and touching it takes longer than reading the file,
 /// and threads that do so wait for each other.

@@ -11,7 +11,7 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::device::drop_cached;
+use super::device::{GRAIN, drop_cached};
 use super::outcome::{CopyError, Watch, go_on};
 use super::sys;
 
@@ -33,7 +33,8 @@ pub(super) struct SourcePages {
 impl SourcePages {
     pub(super) fn new(source: &File, size: u64, window: u64) -> Self {
         let mut pages = Self { window, size, current: 0, keep: VecDeque::new() };
-        pages.keep = (0..LOOK_AHEAD / window).map(|index| pages.was_cached(source, index)).collect();
+        let is_kept = |index| size <= GRAIN as u64 || pages.was_cached(source, index);
+        pages.keep = (0..LOOK_AHEAD / window).map(is_kept).collect();
         pages
     }
 
