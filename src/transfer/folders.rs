@@ -4,7 +4,7 @@
 //! on the other, after the history has been told; and only folders that the history knows as ours are
 //! ever removed, on the cache, when they are empty. The times of every folder that an action works in
 //! are put back, because Plex reads from them what to scan again. The invariant that lets several lanes work below
-//! one root: who finds a folder that another one made finds one that is durable.
+//! one root: who finds a folder that another one made finds one that is durable, or is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -35,6 +35,8 @@ pub(super) struct Places {
     making: Mutex<()>,
     /// The folders that a sync has failed for.
     failed: Mutex<BTreeSet<(u64, u64)>>,
+    /// Those that were made where a sync has failed, and that could not be taken away again.
+    doubtful: Mutex<BTreeSet<(u64, u64)>>,
 }
 
 impl Places {
@@ -55,25 +57,31 @@ impl Places {
         })
     }
 
-    /// Refuses to rely on folders above `path` of which one has names that could not be made durable.
+    /// Refuses to rely on folders above `path` of which one may be gone after a power cut, whatever is synced.
     fn rely_on(&self, root: &Root, path: &MediaPath) -> io::Result<()> {
-        let failed = lock(&self.failed).clone();
-        if failed.is_empty() {
-            return Ok(());
-        }
-        let mut next = path.parent();
-        let mut folders = vec![root.folder.again()?];
+        let doubtful = lock(&self.doubtful);
+        let mut next = path.parent().filter(|_| !doubtful.is_empty());
         while let Some(above) = next {
-            folders.push(root.folder.folder(&above)?);
-            next = above.parent();
-        }
-        for folder in folders {
-            let stat = folder.stat_self()?;
-            if failed.contains(&(stat.dev, stat.ino)) {
+            let stat = root.folder.folder(&above)?.stat_self()?;
+            if doubtful.contains(&(stat.dev, stat.ino)) {
                 return Err(Errno::IO.into());
             }
+            next = above.parent();
         }
         Ok(())
+    }
+
+    /// The folder `name` is not durable and never will be. It is taken away when it `is_ours`, and others make one that is,
+    /// or none; one that stays is not relied on.
+    fn give_up(&self, above: &Place, name: &str, is_ours: bool) {
+        if is_ours && ops::remove_empty_folder(&above.folder, name).is_ok_and(|is_gone| is_gone) {
+            return;
+        }
+        let left = MediaPath::parse(name).map_err(io::Error::other);
+        match left.and_then(|left| above.folder.folder(&left)?.stat_self()) {
+            Ok(stat) => drop(lock(&self.doubtful).insert((stat.dev, stat.ino))),
+            Err(error) => tracing::debug!("cannot look at the folder {name}: {error}"),
+        }
     }
 
     /// The place that `folder` is; with the times that it has now where nobody works in it yet.
@@ -190,7 +198,9 @@ impl Transfer<'_> {
         }
         let _making = lock(&places.making);
         let mut above = self.make_announced(job);
-        job.together.why_not_made(&job.names.part).during("making its folders")?;
+        if let Some((path, error)) = job.together.why_not_made(&job.names.part) {
+            return Err(error).during(&format!("making the folder {path}"));
+        }
         for path in missing.iter().rev() {
             let what = format!("making the folder {}", at.path.join(path.as_path()));
             let like = like_of(like, path).during(&what)?;
@@ -207,7 +217,6 @@ impl Transfer<'_> {
             };
             place = found.during(&what)?;
         }
-        // Of what could not be made durable most is taken away again, and some cannot be.
         places.rely_on(at, path).during("making its folders durable")?;
         Ok(Workplace { place, _above: above })
     }
@@ -226,15 +235,19 @@ impl Transfer<'_> {
             for missing in level {
                 match self.begin(missing, job.places).transpose() {
                     Some(Ok(begun)) => half_made.push(begun),
-                    Some(Err(why)) => job.together.could_not_make(missing.part.clone(), why),
+                    Some(Err(why)) => job.together.could_not_make(missing.part.clone(), (missing.whole(), why)),
                     None => {}
                 }
             }
             worked_in.extend(half_made.iter().map(|half_made| Arc::clone(&half_made.above)));
             for (part, made) in finish(job.places, &job.together.crew, half_made) {
+                let missing = level.iter().find(|missing| missing.part == part);
                 match made {
                     Ok(made) => worked_in.push(made),
-                    Err(why) => job.together.could_not_make(part, why),
+                    Err(why) => {
+                        let path = missing.expect("what is finished was begun").whole();
+                        job.together.could_not_make(part, (path, why));
+                    }
                 }
             }
         }
@@ -302,6 +315,10 @@ impl Missing {
         Self { at: at.path.clone(), like: like.path.clone(), path: path.clone(), part: part.to_owned() }
     }
 
+    fn whole(&self) -> Utf8PathBuf {
+        self.at.join(self.path.as_path())
+    }
+
     fn depth(&self) -> usize {
         self.path.as_str().split('/').count()
     }
@@ -367,9 +384,8 @@ fn finish(places: &Places, crew: &Crew, half_made: Vec<HalfMade>) -> Vec<(String
         let synced = places.sync(&siblings[0].0.above.folder);
         let synced = synced.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
         for (HalfMade { above, part, name, times, .. }, is_ours) in siblings {
-            if synced.is_err() && *is_ours {
-                // Others must not rely on it: they make one that is durable, or none.
-                forget(above, name);
+            if synced.is_err() {
+                places.give_up(above, name, *is_ours);
             }
             let made = synced.map_err(Into::into).and_then(|()| made(places, above, name, *times));
             results.push((part.clone(), made));

@@ -22,6 +22,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
+use camino::Utf8PathBuf;
 use rustix::io::Errno;
 
 use super::engine::{Copied, CopyError, Written};
@@ -49,9 +50,9 @@ const SUM: u64 = 16 << 20;
 pub(super) enum Step {
     /// What it is about to do is on record.
     Announced,
-    /// Its file is durable and was read back, and so are those of the others, which have handed their bytes to the
-    /// device before the first sync. Each file is synced by itself: syncing the file system instead would be one
-    /// call, three times as quick on btrfs, and wait for everybody else's gigabytes, and fail for their errors.
+    /// Its file is durable and was read back, and so are those of the others, which are synced at the same time. Each
+    /// is synced by itself: syncing the file system instead would be one call, three times as quick on btrfs, and
+    /// wait for everybody else's gigabytes, and fail for their errors.
     Written,
     /// The names in a folder are durable.
     Named,
@@ -81,7 +82,7 @@ pub(super) struct Together {
     asked: RefCell<Vec<Missing>>,
     announced: RefCell<Vec<Missing>>,
     /// Why a folder could not be made, by the temporary name of the action that has announced it.
-    unmade: RefCell<BTreeMap<String, io::Error>>,
+    unmade: RefCell<BTreeMap<String, Unmade>>,
     /// What came of the folders that were synced since the step began, by device and inode.
     synced: RefCell<BTreeMap<(u64, u64), Result<(), Errno>>>,
     /// To be synced, and what came of those that were, by the action that waits for it.
@@ -89,6 +90,9 @@ pub(super) struct Together {
     written: RefCell<BTreeMap<usize, Synced>>,
     pub(super) crew: Crew,
 }
+
+/// A folder that could not be made, and why.
+pub(super) type Unmade = (Utf8PathBuf, io::Error);
 
 /// A file that an action waits for.
 struct Unsynced {
@@ -182,14 +186,14 @@ impl Together {
         self.announced.take()
     }
 
-    /// Keeps why the folder could not be made that an action has announced as `part`.
-    pub(super) fn could_not_make(&self, part: String, why: io::Error) {
-        self.unmade.borrow_mut().entry(part).or_insert(why);
+    /// Keeps why a folder could not be made that an action has announced as `part`.
+    pub(super) fn could_not_make(&self, part: String, unmade: Unmade) {
+        self.unmade.borrow_mut().entry(part).or_insert(unmade);
     }
 
     /// What was kept for the action that uses `part`.
-    pub(super) fn why_not_made(&self, part: &str) -> io::Result<()> {
-        self.unmade.borrow_mut().remove(part).map_or(Ok(()), Err)
+    pub(super) fn why_not_made(&self, part: &str) -> Option<Unmade> {
+        self.unmade.borrow_mut().remove(part)
     }
 
     /// Makes a file durable, contents and description.
@@ -236,7 +240,7 @@ impl Together {
     }
 }
 
-/// Threads that wait for devices: as many as the largest batch so far had files. A device that several ask to flush it
+/// Threads that wait for devices: with the lane itself as many as the largest batch so far had files. A device that several ask to flush it
 /// does it once for all of them: 96 at a time take a third of what 16 take on btrfs, and four fifths of it on ext4.
 #[derive(Default)]
 pub(super) struct Crew {
@@ -257,12 +261,13 @@ impl Crew {
     /// Does `work` with all of `items` at the same time, and says in any order what came of each.
     pub(super) fn at_once<T: Send + 'static, R: Send + 'static>(&self, items: Vec<T>, work: fn(T) -> R) -> Vec<R> {
         let (done, results) = mpsc::channel();
+        let count = items.len();
         for item in items {
             let done = done.clone();
             self.desk.add(Some(Box::new(move || drop(done.send(work(item))))));
         }
         drop(done);
-        for _ in self.size.get() + 1..self.desk.tasks().len() {
+        for _ in self.size.get() + 1..count {
             let desk = Arc::clone(&self.desk);
             // Without a thread, the others do its share.
             if thread::Builder::new().name("sync".into()).spawn(move || desk.serve()).is_ok() {
@@ -333,7 +338,6 @@ fn is_same_file(one: &Action, other: &Action) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use camino::Utf8PathBuf;
     use serde_json::json;
 
     use super::*;

@@ -2,8 +2,8 @@
 //!
 //! Owns the manners of the engine towards everybody else on the machine. The target's device is kept busy by
 //! small portions, so that the last `fsync` is short; pages that the copy brought into the page cache are
-//! taken out again, and those that were there before, which somebody plays, stay; the rate is
-//! what was asked for. It refuses nothing: only errors of writing are passed on.
+//! taken out again, but for those of the smallest files, and those that were there before, which somebody
+//! plays, stay; the rate is what was asked for. It refuses nothing: only errors of writing are passed on.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,8 +19,8 @@ use super::sys;
 /// read-ahead of the kernel reaches, or the engine would take its own pages for somebody else's.
 pub(super) const LOOK_AHEAD: u64 = 32 << 20;
 
-/// Drops the source's pages behind the reading, but for windows of which something was cached before: those are
-/// likely being played. Told apart by asking (mincore) well ahead of the reading.
+/// Drops the source's pages behind the reading, but for the smallest files and for windows of which something was cached
+/// before: those are likely being played. Told apart by asking (mincore) well ahead of the reading.
 pub(super) struct SourcePages {
     window: u64,
     size: u64,
