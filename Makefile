@@ -48,7 +48,7 @@ test-faults: ## tests that kill and fail at every changing call, none left out (
 test-mutants: ## breaks the product on purpose, one rule at a time, and sees whether a test notices
 	tests/mutants/run
 
-# BENCH: --quick, and the parts to run (big paced lanes pages small noop units history start); BENCH_SIZE=2GiB and
+# BENCH: --quick, and the parts to run (big roomy paced lanes pages small noop units history start); BENCH_SIZE=2GiB and
 # BENCH_ROUNDS=3 change the work, BENCH_DIR says where the files go.
 bench: ## plexcache beside rsync, rclone, cp, xcp and Python, on this machine: make bench BENCH="--quick big"
 	cargo bench --locked --bench bench -- $(BENCH)

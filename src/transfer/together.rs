@@ -240,8 +240,9 @@ impl Together {
     }
 }
 
-/// Threads that wait for devices: with the lane itself as many as the largest batch so far had files. A device that several ask to flush it
-/// does it once for all of them: 96 at a time take a third of what 16 take on btrfs, and four fifths of it on ext4.
+/// Threads that wait for devices: with the lane itself as many as the largest batch so far had files. A device that
+/// several ask to flush it does it once for all of them: 96 at a time take a third of what 16 take on btrfs, and four
+/// fifths of it on ext4.
 #[derive(Default)]
 pub(super) struct Crew {
     desk: Arc<Desk>,
