@@ -38,9 +38,9 @@ static: ## the program as one static file for any x86_64 Linux (musl)
 
 # In a mount namespace of its own: whatever a killed run leaves mounted goes with it.
 test-fs: ## tests on real file systems and mounts; needs root
-	unshare --mount sh -ec '\
+	unshare --mount sh -ec 'before=$$(findmnt -rno TARGET); \
 		cargo test --locked --lib --test filesystems -- --ignored --test-threads=1; \
-		if findmnt -rno TARGET | grep plexcache-test; then echo "still mounted"; exit 1; fi'
+		[ "$$(findmnt -rno TARGET)" = "$$before" ] || { echo "something is still mounted:"; findmnt; exit 1; }'
 
 test-faults: ## tests that kill and fail at every changing call, none left out (cargo test takes a stride of them)
 	PLEXCACHE_FAULT_STRIDE=1 cargo test --locked --test faults

@@ -380,10 +380,11 @@ impl Desk<'_> {
     fn take(&mut self, work: &Work<'_, '_>, index: usize) -> Batch {
         self.queues[index].actions.make_contiguous();
         let places = self.choose(work, self.queues[index].actions.as_slices().0);
+        let last = *places.last().expect("the first of a queue that has one always goes");
         let queue = &mut self.queues[index];
         queue.lanes += 1;
         let (mut actions, mut passed_over) = (Vec::new(), Vec::new());
-        for (place, action) in queue.actions.drain(..=places.last().copied().unwrap_or(0)).enumerate() {
+        for (place, action) in queue.actions.drain(..=last).enumerate() {
             if places.contains(&place) { actions.push(action) } else { passed_over.push(action) }
         }
         for action in passed_over.into_iter().rev() {

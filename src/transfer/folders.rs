@@ -365,13 +365,8 @@ fn finish(places: &Places, crew: &Crew, half_made: Vec<HalfMade>) -> Vec<(String
         let HalfMade { above, part, name, .. } = &half_made;
         let renamed = match synced.and_then(|()| ops::rename(&above.folder, part, name)) {
             // Somebody was faster.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                match ops::remove_empty_folder(&above.folder, part) {
-                    Ok(true) => Ok(false),
-                    Ok(false) => Err(error),
-                    Err(error) => Err(error),
-                }
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => ops::remove_empty_folder(&above.folder, part)
+                .and_then(|is_gone| if is_gone { Ok(false) } else { Err(error) }),
             renamed => renamed.map(|()| true).inspect_err(|_| forget(above, part)),
         };
         match renamed {

@@ -56,10 +56,6 @@ struct Rhythm {
     distance: u64,
 }
 
-/// A file that is no larger may be kept among the names and descriptions, where no reading gets at the device: what comes
-/// back is what is in memory. Once there is room reserved for it, it has a block of its own (btrfs and ext4; Linux 6.18).
-const INLINE: u64 = 4096;
-
 const RHYTHM: Rhythm = Rhythm { window: 8 << 20, distance: 64 << 20 };
 
 /// A copy of which every byte is written, and nothing is durable yet.
@@ -108,7 +104,7 @@ fn write_in_rhythm(
     let sparse = is_sparse(&source.metadata().map_err(CopyError::Read)?);
     if sparse {
         settle_holes(source)?;
-    } else if size > BLOCK as u64 || size <= INLINE {
+    } else {
         reserve(target, size)?;
     }
     let mut from = Source::new(source, size, rhythm.window);
@@ -267,6 +263,9 @@ fn settle_holes(source: &File) -> Result<(), CopyError> {
 }
 
 /// Claims the room for the whole file, so that a full disk shows now and not after an hour.
+///
+/// And so that the smallest files have blocks of their own: what a file system keeps among the names and descriptions (btrfs
+/// up to 2 KiB, ext4 with `inline_data`; Linux 6.18) is not read back from the device but from memory.
 fn reserve(target: &File, size: u64) -> Result<(), CopyError> {
     if size == 0 {
         return Ok(());
